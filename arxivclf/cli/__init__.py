@@ -1,0 +1,76 @@
+"""The command line: the program and its exit codes. Each command is a module of this package, imported when it is used."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from arxivclf import __version__
+from arxivclf.errors import ArxivclfError
+
+_COMMANDS = ("train", "label", "report", "tasks")
+_INTERRUPTED = 130
+
+
+class Program(click.Group):
+    """A group that imports a command when it is asked for, and gives every error one line and its exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"arxivclf.cli.{cmd_name}").command
+        return command
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*args, **extra)
+            sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.UsageError as error:
+            hint = f" ({error.ctx.command_path} --help shows how)" if error.ctx else ""
+            _stop(error.format_message() + hint, error.exit_code)
+        except click.ClickException as error:
+            _stop(error.format_message(), error.exit_code)
+        except ArxivclfError as error:
+            _stop(str(error), error.exit_code)
+        except click.Abort:
+            _stop("interrupted", _INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read the output has seen enough; Python would complain once more on its way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            what = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
+            _stop(where + what, 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(message: str, exit_code: int) -> NoReturn:
+    click.echo("Error: " + " ".join(message.split()), err=True)
+    sys.exit(exit_code)
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+The shortest session, in a folder that holds a dump:
+  arxivclf train dump.parquet
+  arxivclf label dump.parquet
+  arxivclf report""",
+)
+@click.version_option(__version__, prog_name="arxivclf", message="%(prog)s %(version)s")
+def main() -> None:
+    """Train a classifier on arXiv metadata, label whole dumps, see how good the labels are."""

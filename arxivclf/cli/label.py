@@ -1,0 +1,86 @@
+"""`arxivclf label`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arxivclf.cli import options
+from arxivclf.cli.screen import Screen
+from arxivclf.config import LabelSettings
+
+if TYPE_CHECKING:
+    from arxivclf.labelling.local import LabelSummary
+
+
+_option = partial(options.setting, LabelSettings)
+
+
+@click.command(
+    "label",
+    epilog="""\b
+Examples:
+  arxivclf label dump.parquet
+  arxivclf label dump.jsonl.gz --model models/robotics --keep title,doi -o robots.csv
+  zcat dump.jsonl.gz | arxivclf label - -o - | head""",
+)
+@options.snapshots(required=True)
+@_option("--model", metavar="DIR|NAME", help="The model folder, or a hub name with @REVISION.")
+@_option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where the labels go: .parquet, .jsonl, .jsonl.gz, .jsonl.zst, .csv, or - .  [default: <first snapshot's stem>.labels.parquet]",
+)
+@_option("--rejects", metavar="FILE", help="Where rejected rows go.  [default: <output stem>.rejects.jsonl]")
+@_option("--keep", metavar="COLUMNS", multiple=True, help="Columns of the dump to keep, with commas between.")
+@_option("--limit", type=int, metavar="N", help="Stop after so many papers.")
+@_option("--chunk-rows", type=int, metavar="N", help="Rows read at a time.")
+@_option("--threshold", type=float, metavar="F", help="Give a label from this score on.  [default: the model's own]")
+@_option("--max-rejects", type=float, metavar="F", help="Fail when a larger share of rows is rejected.")
+@_option("--overwrite", is_flag=True, help="Replace labels that are there.")
+@options.naming
+@options.computing
+@options.listening
+@click.pass_context
+def command(ctx: click.Context, /, quiet: bool, log_json: str | None, **_: Any) -> None:
+    """Label every paper of a dump; writes one row for each, in the order of the dump.
+
+    SNAPSHOT is a file, a glob, a folder, or - for standard input: a Kaggle snapshot, OpenAlex works, or any table with
+    id, title and abstract (or text), as JSON lines (plain, .gz or .zst) or Parquet.
+    """
+    given = options.given(ctx, LabelSettings)
+    if "keep" in given:
+        given["keep"] = tuple(name.strip() for names in given["keep"] for name in names.split(",") if name.strip())
+    settings = LabelSettings(**given)
+    with Screen(quiet, log_json) as screen:
+        screen.say("Loading the libraries")
+        from arxivclf.labelling.local import label
+
+        summary = label(settings, screen)
+        screen.event("done", output=summary.output, papers=summary.papers, labelled=dict(summary.labelled))
+    _show(summary)
+
+
+def _show(summary: LabelSummary) -> None:
+    to_standard_output = summary.output == "-"
+
+    def line(what: str, figure: str) -> None:
+        click.echo(f"{what:<20} {figure}", err=to_standard_output)
+
+    line("papers", f"{summary.papers:,}")
+    for name, count in summary.labelled.items():
+        line(f"labelled {name}", f"{count:,} ({count / summary.papers:.1%})")
+    for reason, count in summary.rejects.items():
+        line(f"rejected, {reason}", f"{count:,}")
+    if not summary.rejects:
+        line("rejected", "0")
+    if summary.ids_restored:
+        line("damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)")
+    line("time", f"{summary.seconds:.1f} s, {summary.papers / summary.seconds:,.0f} papers/s")
+    if not to_standard_output:
+        line("labels", summary.output)
+    if summary.rejects_file:
+        line("rejects", summary.rejects_file)

@@ -1,0 +1,68 @@
+"""Options that several commands share, and how options become settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def snapshots(required: bool) -> Callable[[Decorated], Decorated]:
+    """The dumps to read."""
+    return click.argument("snapshots", metavar="SNAPSHOT...", nargs=-1, required=required)
+
+
+def listening(command: Decorated) -> Decorated:
+    """How much a long job says, and where: --quiet, --log-json."""
+    command = click.option(
+        "--log-json", type=click.Path(dir_okay=False), help="Write events to this file, one a line."
+    )(command)
+    return click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")(command)
+
+
+def computing(command: Decorated) -> Decorated:
+    """Where to compute: --device, --seed."""
+    command = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all that is random.")(
+        command
+    )
+    devices = click.Choice(["auto", "cpu", "cuda", "tpu"])
+    return click.option(
+        "--device", type=devices, default="auto", show_default=True, help="auto: a GPU where there is one."
+    )(command)
+
+
+def naming(command: Decorated) -> Decorated:
+    """What a dump calls its columns: --id-column, --text-column, --label-column."""
+    for what, usual in (
+        ("label", "categories, or else label"),
+        ("text", "title and abstract, or else text"),
+        ("id", "id"),
+    ):
+        command = click.option(
+            f"--{what}-column", metavar="NAME", help=f"The column of the {what} where it is not {usual}."
+        )(command)
+    return command
+
+
+def given(ctx: click.Context, settings: type[Any]) -> dict[str, Any]:
+    """The parameters of a command that belong to `settings` and were given on the command line or by environment."""
+    names = {field.name for field in fields(settings)}
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if name in names and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+
+
+def setting(settings: type[Any], *names: str, **how: Any) -> Callable[[Decorated], Decorated]:
+    """An option for a setting; name and default are those of the setting, so that they are written down once."""
+    name = max(names, key=len).lstrip("-").replace("-", "_")
+    defaults = {field.name: field.default for field in fields(settings)}
+    default = defaults[name]
+    shown = default is not None and default != () and not isinstance(default, bool)
+    return click.option(*names, default=default, show_default=shown, **how)

@@ -1,0 +1,46 @@
+"""`arxivclf report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from arxivclf.errors import ModelError
+
+_MODEL, _TEST_LABELS = "model", "test.labels.parquet"
+
+
+@click.command(
+    "report",
+    epilog="""\b
+Examples:
+  arxivclf report
+  arxivclf report dump.labels.parquet --label ai --threshold 0.7""",
+)
+@click.argument("labels", required=False)
+@click.option("--label", metavar="NAME", help="Report on this label alone.")
+@click.option("--threshold", type=float, metavar="F", help="Judge the labels that this threshold would give.")
+def command(labels: str | None, label: str | None, threshold: float | None) -> None:
+    """Show how good labels are: confusion matrix, accuracy, precision, recall, F1 and support.
+
+    LABELS is a file that `arxivclf label` wrote, or a model folder, whose test split is then reported. Without it, the
+    test split of ./model.
+    """
+    path = Path(labels or _MODEL)
+    if labels is None and not path.is_dir():
+        raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
+    if path.is_dir():
+        path = path / _TEST_LABELS
+        if not path.exists():
+            raise ModelError(f"{path.parent}: no {_TEST_LABELS} there; not a model that `arxivclf train` made")
+    from rich.console import Console
+
+    from arxivclf.reporting.report import report
+    from arxivclf.reporting.tables import tables
+
+    console = Console()
+    found = report(path, label, threshold)
+    console.print(f"Labels in {found.source}", highlight=False)
+    for part in tables(found):
+        console.print(part)

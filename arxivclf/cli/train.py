@@ -1,0 +1,77 @@
+"""`arxivclf train`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arxivclf.cli import options
+from arxivclf.cli.screen import Screen
+from arxivclf.config import CONFIG_FILE, TrainSettings, read_train_settings
+
+_option = partial(options.setting, TrainSettings)
+
+
+@click.command(
+    "train",
+    epilog="""\b
+Examples:
+  arxivclf train dump.parquet
+  arxivclf train dump.jsonl --task robotics --task cyber --clean cset2020 -o models/two
+  arxivclf train            (all from arxivclf.toml in this folder)""",
+)
+@options.snapshots(required=False)
+@_option(
+    "--task", multiple=True, metavar="NAME|FILE.toml", help="What to tell: a built-in task or a task file. Repeatable."
+)
+@_option("--base", metavar="NAME", help="The encoder to start from: minilm, a folder, or a hub name.")
+@_option("-o", "--output", metavar="DIR", help="The model folder to write.")
+@click.option("--config", metavar="FILE", help=f"Settings file.  [default: {CONFIG_FILE}, when it is there]")
+@_option("--since", type=int, metavar="YEAR", help="Leave out papers from before this year.")
+@_option("--max-papers", type=int, metavar="N", help="Take at most so many papers.")
+@_option("--sample", type=float, metavar="PCT", help="Take this percentage of the papers.")
+@_option("--undersample", type=float, metavar="RATIO", help="Train on so many negatives for each positive.")
+@_option("--weak-negatives", metavar="FILE", help="A dump whose papers all count as negative, to train on.")
+@_option("--weak-negative-share", type=float, metavar="F", help="Their share of the training part.")
+@_option("--validation", metavar="FILE", help="Validate on this dump instead of the hashed split.")
+@_option("--split", type=click.Choice(["hash", "time"]), help="Part the papers by a hash of the id, or by age.")
+@_option("--clean", type=click.Choice(["none", "cset2020", "cset2023"]), help="How the text is cleaned.")
+@_option("--epochs", type=float, metavar="F", help="Passes over the papers.  [default: 1, more for small dumps]")
+@_option("--learning-rate", type=float, metavar="F", help="Peak of the schedule.  [default: what fits the base]")
+@_option("--batch-size", type=int, metavar="N", help="Papers a step.")
+@_option("--max-tokens", type=int, metavar="N", help="Cut longer texts.")
+@options.naming
+@options.computing
+@options.listening
+@click.pass_context
+def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: str | None, **_: Any) -> None:
+    """Fine-tune a classifier on a dump of arXiv metadata; writes a model folder.
+
+    SNAPSHOT is a file, a glob or a folder: a Kaggle snapshot, OpenAlex works, or any table with id, title and abstract
+    (or text), and categories (or label), as JSON lines or Parquet.
+    """
+    given = options.given(ctx, TrainSettings)
+    path = Path(config or CONFIG_FILE)
+    settings = read_train_settings(path, given) if config or path.exists() else TrainSettings(**given)
+    with Screen(quiet, log_json) as screen:
+        screen.say("Loading the libraries")
+        from arxivclf.training.train import train
+
+        result = train(settings, screen)
+        screen.event("done", folder=str(result.folder), metrics=result.info.metrics)
+    from rich.console import Console
+
+    from arxivclf.reporting.tables import tables
+
+    console = Console()
+    for report in (result.validation, result.test):
+        console.rule(f"on {report.source}", align="left")
+        for part in tables(report):
+            console.print(part)
+    if result.rejects_file:
+        console.print(f"Rejected rows are in {result.rejects_file}.", highlight=False)
+    thresholds = ", ".join(f"{name} from {threshold:.3f}" for name, threshold in result.info.thresholds.items())
+    console.print(f"The model is in {result.folder}; it labels {thresholds} on.", highlight=False)

@@ -1,0 +1,187 @@
+"""Settings: what a job is asked to do, as frozen values, and the settings file that holds them.
+
+The names are those of the command line's options; `arxivclf.toml` uses them too, with `_` for `-`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from arxivclf.errors import DataError, UsageError
+
+CONFIG_FILE = "arxivclf.toml"
+
+DeviceName = Literal["auto", "cpu", "cuda", "tpu"]
+Cleaning = Literal["none", "cset2020", "cset2023"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides what model comes out of a training.
+
+    Papers: `since` is the first year taken, `sample` a percentage of papers, `undersample` the count of negatives for
+    each positive in the training part, `weak_negative_share` the share of weak negatives in the training part.
+    `epochs` and `learning_rate` are chosen by the data and the base where they are None.
+
+    The second half has no option on the command line: `warmup` is the share of steps in which the learning rate rises
+    from zero, after which `schedule` holds; `dropout` turns the base's own dropout on (off, training is faster and, in
+    a single pass, no worse); `precision` is that of matrix products.
+    """
+
+    snapshots: tuple[str, ...] = ()
+    task: tuple[str, ...] = ("ai",)
+    base: str = "minilm"
+    output: str = "model"
+    since: int = 2010
+    max_papers: int | None = None
+    sample: float | None = None
+    undersample: float | None = None
+    weak_negatives: str | None = None
+    weak_negative_share: float = 0.10
+    validation: str | None = None
+    split: Literal["hash", "time"] = "hash"
+    clean: Cleaning = "none"
+    epochs: float | None = None
+    learning_rate: float | None = None
+    batch_size: int = 32
+    max_tokens: int = 512
+    device: DeviceName = "auto"
+    seed: int = 0
+    id_column: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = 0.06
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_epsilon: float = 1e-8
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 1.0
+    dropout: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name, holds, rule in (
+            ("max_papers", self.max_papers is None or self.max_papers > 0, "above 0"),
+            ("sample", self.sample is None or 0 < self.sample <= 100, "a percentage above 0, 100 at most"),
+            ("undersample", self.undersample is None or self.undersample > 0, "above 0"),
+            ("weak_negative_share", 0 <= self.weak_negative_share < 1, "at least 0 and below 1"),
+            ("epochs", self.epochs is None or self.epochs > 0, "above 0"),
+            ("learning_rate", self.learning_rate is None or self.learning_rate > 0, "above 0"),
+            ("batch_size", self.batch_size > 0, "above 0"),
+            ("max_tokens", self.max_tokens >= 8, "8 at least"),
+            ("warmup", 0 <= self.warmup < 1, "at least 0 and below 1"),
+            ("task", bool(self.task), "at least one task"),
+        ):
+            if not holds:
+                raise UsageError(f"{name.replace('_', '-')} must be {rule}, not {getattr(self, name)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON and TOML hold them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Everything that decides what labels come out of a dump.
+
+    `output` is a file or `-`; None names it after the first snapshot. `threshold` replaces those of the model.
+    `max_rejects` is the share of rejected rows above which the run fails.
+    """
+
+    snapshots: tuple[str, ...] = ()
+    model: str = "model"
+    output: str | None = None
+    rejects: str | None = None
+    keep: tuple[str, ...] = ()
+    limit: int | None = None
+    chunk_rows: int = 8_192
+    threshold: float | None = None
+    max_rejects: float = 0.01
+    overwrite: bool = False
+    device: DeviceName = "auto"
+    seed: int = 0
+    id_column: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, holds, rule in (
+            ("limit", self.limit is None or self.limit > 0, "above 0"),
+            ("chunk_rows", self.chunk_rows > 0, "above 0"),
+            ("threshold", self.threshold is None or 0 <= self.threshold <= 1, "at least 0 and at most 1"),
+            ("max_rejects", 0 <= self.max_rejects <= 1, "at least 0 and at most 1"),
+        ):
+            if not holds:
+                raise UsageError(f"{name.replace('_', '-')} must be {rule}, not {getattr(self, name)}")
+
+
+def read_train_settings(path: Path, given: Mapping[str, Any]) -> TrainSettings:
+    """The settings of a file's [train] table, with those `given` (by option) in their place.
+
+    File names in it are relative to the file's own folder, task and base names excepted where they name no file there.
+    Raises DataError naming the key that is unknown or of the wrong type.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such settings file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as settings: {error}") from None
+    if set(tables) - {"train"} or not isinstance(tables.get("train", {}), dict):
+        raise DataError(f"{path}: settings stand in one table, [train]; found {', '.join(sorted(tables))}")
+    hints = get_type_hints(TrainSettings)
+    read: dict[str, Any] = {}
+    for name, value in tables.get("train", {}).items():
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            raise DataError(f"{path}: unknown setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        read[name] = _relative(name, _converted(value, hints[name], f"{path}: {name}"), path.parent)
+    try:
+        return replace(TrainSettings(**read), **given)
+    except UsageError as error:
+        raise type(error)(f"{error}") from None
+
+
+def _relative(name: str, value: Any, folder: Path) -> Any:
+    if name == "snapshots":
+        return tuple(text if "://" in text or text == "-" else str(folder / text) for text in value)
+    if name in ("weak_negatives", "validation", "output"):
+        return str(folder / value)
+    if name == "task":
+        return tuple(str(folder / text) if text.endswith(".toml") else text for text in value)
+    if name == "base" and (folder / value).is_dir():
+        return str(folder / value)
+    return value
+
+
+def _converted(value: Any, wanted: Any, where: str) -> Any:
+    origin, choices = get_origin(wanted), get_args(wanted)
+    if origin in (Union, types.UnionType):
+        return _converted(value, next(choice for choice in choices if choice is not type(None)), where)
+    if origin is Literal:
+        if value in choices:
+            return value
+        raise DataError(f"{where} must be one of {', '.join(choices)}, not {value!r}")
+    if origin is tuple:
+        items = value if isinstance(value, list) else [value]
+        if choices[-1] is not Ellipsis and len(items) != len(choices):
+            raise DataError(f"{where} takes {len(choices)} values")
+        return tuple(_converted(item, choices[0], where) for item in items)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is wanted:
+        return value
+    raise DataError(f"{where} must be {_WORDS[wanted]}, not {value!r}")
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+
+OPTIONS_OF_TRAIN = tuple(item.name for item in fields(TrainSettings))
+"""The names of all settings of a training, in their order."""

@@ -1,0 +1,60 @@
+"""The id of a paper: which forms there are, and which paper an id stands for.
+
+An id is a string everywhere. One that went through a number on its way into a dump has lost zeros (`0704.0010` became
+`704.001`) or gained digits (`1502.04796` became `1502.0479599999999`). Such an id still has one meaning, for arXiv's
+numbers have a fixed count of digits, but that it is an arXiv number at all is known only when the date of the paper
+bears it out; otherwise it is malformed, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+_PREFIX = r"^(?i:(?:oai:)?arxiv(?:\.org)?:|https?://(?:www\.|export\.)?arxiv\.org/(?:abs|pdf)/)"
+# From 0704 four digits follow the month, from 1501 five.
+_SOUND = (
+    r"^((?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.\d{4}|(?:1[5-9]|[2-9]\d)(?:0[1-9]|1[0-2])\.\d{5}"
+    r"|[a-z]+(?:-[a-z]+)?(?:\.[A-Z]{2})?/\d{7})(?:v[1-9]\d*)?$"
+)
+_NUMBER = r"^(\d{3,4}\.\d{1,20})$"
+_FIRST_FIVE_DIGIT_MONTH = 1501
+
+# Among 219,945 sound ids of real dumps the month of the id was never before the month of version 1 (they are
+# announced after they are made), in 96.8 % the same one, and never more than a year later but for a handful.
+_LONGEST_WAIT_MONTHS = 12
+
+
+def arxiv_key(paper_id: pl.Expr, created: pl.Expr) -> pl.Expr:
+    """The one form of an arXiv id that all its spellings share, without prefix, subject class and version.
+
+    `paper_id` is a string, `created` the date of version 1 (null when unknown). The result is a string, null where the
+    id is malformed: `math.GT/0309136v2` gives `math/0309136`, and `704.001` gives `0704.0010` if the paper was made in
+    April 2007 or up to a year before.
+    """
+    bare = paper_id.str.strip_chars().str.replace(_PREFIX, "")
+    sound = bare.str.extract(_SOUND, 1).str.replace(r"\.[A-Z]{2}/", "/")
+    number = bare.str.extract(_NUMBER, 1).cast(pl.Float64)
+    month = number.floor().cast(pl.Int32)
+    five = month >= _FIRST_FIVE_DIGIT_MONTH
+    sequence = ((number - month) * pl.when(five).then(100_000).otherwise(10_000)).round().cast(pl.Int64)
+    restored = pl.format(
+        "{}.{}",
+        month.cast(pl.String).str.zfill(4),
+        sequence.cast(pl.String).str.zfill(pl.when(five).then(5).otherwise(4)),
+    ).str.extract(_SOUND, 1)
+    months_waited = (month // 100 + 2000 - created.dt.year()) * 12 + month % 100 - created.dt.month()
+    borne_out = months_waited.is_between(0, _LONGEST_WAIT_MONTHS)
+    return pl.coalesce(sound, pl.when(borne_out).then(restored))
+
+
+def count_restored(papers: pl.DataFrame) -> int:
+    """How many papers (columns `id`, `key`) have an id that lost its form on the way, and was told by its date."""
+    bare = pl.col("id").str.strip_chars().str.replace(_PREFIX, "")
+    lost = bare.str.contains(_NUMBER) & ~bare.str.contains(_SOUND) & pl.col("key").str.contains(_SOUND)
+    return int(papers.select(lost.sum()).item())
+
+
+def year_of(key: pl.Expr) -> pl.Expr:
+    """The year that an arXiv key tells, int32, null for ids of other kinds: 2007 for `0704.0010`, 1994 for `cmp-lg/9406012`."""
+    two_digits = key.str.extract(r"^(?:[a-z-]+/)?(\d\d)\d\d(?:\.\d|\d{3}$)", 1).cast(pl.Int32)
+    return pl.when(two_digits > 90).then(two_digits + 1900).otherwise(two_digits + 2000)

@@ -1,0 +1,106 @@
+"""JSON lines: lines in, rows under the names of RAW out, and every line that holds no row with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+import orjson
+import polars as pl
+
+from arxivclf.corpus.columns import MALFORMED_ID, NUMERIC_ID, RAW, Columns, Naming, kept_column, settle
+from arxivclf.corpus.openalex import abstract_of
+from arxivclf.corpus.rejects import Reject
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class _Line:
+    number: int
+    text: bytes
+
+
+def read(
+    stream: BinaryIO, source: str, naming: Naming, keep: Sequence[str], chunk_rows: int
+) -> Iterator[tuple[pl.DataFrame, list[Reject]]]:
+    """Papers and rejects of each `chunk_rows` lines; blank lines are no rows. The columns are told by the first lines."""
+    columns: Columns | None = None
+    numbered = (_Line(number, text) for number, text in enumerate(stream, 1) if not text.isspace())
+    while lines := list(islice(numbered, chunk_rows)):
+        rows: list[tuple[_Line, dict[str, Any]]] = []
+        broken: list[Reject] = []
+        for line in lines:
+            row, reason = _parse(line)
+            if row is None:
+                broken.append(Reject(source, "line", line.number, None, reason, _shown(line)))
+            else:
+                rows.append((line, row))
+        if not rows:
+            yield pl.DataFrame(), broken
+            continue
+        if columns is None:
+            there = dict.fromkeys(name for _, row in rows for name in row)
+            columns = Columns.recognise(list(there), naming, keep, source)
+        papers, rejects = settle(_frame(rows, columns), columns, source, "line", lambda place: _shown(rows[place][0]))
+        yield papers, sorted(broken + rejects, key=lambda reject: reject.row)
+
+
+def _parse(line: _Line) -> tuple[dict[str, Any] | None, str]:
+    text = line.text.removeprefix(_UTF8_MARK) if line.number == 1 else line.text
+    try:
+        row = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError:
+            return None, "not UTF-8"
+        return None, "not JSON"
+    return (row, "") if isinstance(row, dict) else (None, "not a JSON object")
+
+
+def _frame(rows: list[tuple[_Line, dict[str, Any]]], columns: Columns) -> pl.DataFrame:
+    """The rows as strings under the names of RAW; `fault` names the first value that is not what it should be."""
+    table: dict[str, list[Any]] = {name: [] for name in (*RAW, "fault", *map(kept_column, columns.kept))}
+    names = [(name, columns.names[name]) for name in RAW]
+    for _, row in rows:
+        fault = None
+        for name, its_name in names:
+            value = row.get(its_name) if its_name else None
+            if value is not None and (type(value) is not str or (name == "abstract" and columns.inverted)):
+                value, its_fault = _as_text(name, value, columns)
+                fault = fault or its_fault
+            table[name].append(value)
+        table["fault"].append(fault)
+        for kept in columns.kept:
+            value = row.get(kept)
+            plain = value is None or isinstance(value, str)
+            table[kept_column(kept)].append(value if plain else orjson.dumps(value).decode())
+    return pl.DataFrame(
+        {"row": [line.number for line, _ in rows], **table},
+        schema_overrides={"row": pl.Int64, **dict.fromkeys(table, pl.String)},
+    )
+
+
+def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str | None]:
+    """A value that is no string, as the string that stands for it, or else the fault that it is."""
+    if name == "id":
+        return str(value), NUMERIC_ID if isinstance(value, int | float) else MALFORMED_ID
+    if name == "created":
+        first = value[0] if isinstance(value, list) and value else None
+        made = first.get("created") if isinstance(first, dict) else first
+        return (made if isinstance(made, str) else None), None
+    if name == "abstract" and columns.inverted:
+        try:
+            return abstract_of(value), None
+        except ValueError as error:
+            return None, str(error)
+    if name in ("label", "year") and isinstance(value, bool | int | float):
+        return str(value).lower(), None
+    return None, f"{columns.names[name]} is no text"
+
+
+def _shown(line: _Line) -> str:
+    return line.text.decode("utf-8", errors="replace").rstrip("\r\n")

@@ -1,0 +1,25 @@
+"""OpenAlex works: the abstract, which they carry as an inverted index of its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+
+def abstract_of(inverted_index: Any) -> str | None:
+    """The abstract that `{word: [positions]}` spells, words joined by blanks; None for null or an empty index.
+
+    Takes a mapping, the pairs that a Parquet map gives, or either as JSON text. Raises ValueError for anything else.
+    """
+    if isinstance(inverted_index, str):
+        inverted_index = orjson.loads(inverted_index)
+    if not inverted_index:
+        return None
+    pairs = inverted_index.items() if isinstance(inverted_index, dict) else inverted_index
+    try:
+        placed = [(position, word) for word, positions in pairs for position in positions or ()]
+        placed.sort()
+        return " ".join(word for _, word in placed) or None
+    except (TypeError, ValueError):
+        raise ValueError("abstract_inverted_index is no index of words") from None

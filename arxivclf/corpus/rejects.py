@@ -1,0 +1,66 @@
+"""Rejects: the rows of a dump that are no papers, each with where it stands and why it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from arxivclf.files import whole_file
+
+RAW_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that is no paper. `unit` is line or row, counted from 1; `raw` what it holds, cut to RAW_CHARACTERS."""
+
+    source: str
+    unit: str
+    row: int
+    id: str | None
+    reason: str
+    raw: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"source": self.source, self.unit: self.row, "id": self.id, "reason": self.reason, "raw": self.raw}
+
+
+class RejectsFile:
+    """Rejects as JSON lines; use it as a context. There is no file where there are no rejects.
+
+    `reasons` counts them as they come.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reasons: dict[str, int] = {}
+        self._open = ExitStack()
+        self._file: BinaryIO | None = None
+
+    @property
+    def count(self) -> int:
+        return sum(self.reasons.values())
+
+    def in_words(self) -> str:
+        """The counts by reason, the most frequent first: `14 malformed id, 2 not JSON`."""
+        frequent = sorted(self.reasons.items(), key=lambda item: -item[1])
+        return ", ".join(f"{count:,} {reason}" for reason, count in frequent)
+
+    def write(self, rejects: Iterable[Reject]) -> None:
+        for reject in rejects:
+            if self._file is None:
+                self._file = self._open.enter_context(whole_file(self.path))
+            self.reasons[reject.reason] = self.reasons.get(reject.reason, 0) + 1
+            self._file.write(orjson.dumps(reject.as_dict(), option=orjson.OPT_APPEND_NEWLINE))
+
+    def __enter__(self) -> RejectsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closed as if all were well: what was rejected before a failure is what tells its cause.
+        self._open.close()

@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from arxivclf.errors import DataError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes its name when the block ends well, with its bytes on disk; else nothing of it stays.
+
+    Raises DataError where it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(unfinished, "wb") as file:
+            yield cast(BinaryIO, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> DataError:
+    """The error for a path that could not be written, in one line."""
+    what = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
+    return DataError(f"{path}: cannot be written: {what}")

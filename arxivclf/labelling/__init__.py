@@ -1,0 +1,1 @@
+"""Labelling: from a dump and a model to labels."""

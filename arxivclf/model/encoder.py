@@ -1,0 +1,138 @@
+"""The encoder: a transformer with one output for each label, its tokenizer, and the scores that the two give."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import logging as transformers_logging
+
+from arxivclf.errors import ModelError
+from arxivclf.model import batches
+from arxivclf.model.devices import Device
+
+# Larger batches were slower on every CPU measured: the activations fall out of the cache.
+TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536}
+
+Scores = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A sequence classifier with sigmoid outputs, one for each label, and the tokenizer that it was made for."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+    device: Device
+
+    @classmethod
+    def start(cls, base: Path, label_names: Sequence[str], max_tokens: int, device: Device) -> Encoder:
+        """A base model with a fresh head for the labels. Draws from torch's random state: seed it first."""
+        names = dict(enumerate(label_names))
+        return cls._load(
+            base,
+            max_tokens,
+            device,
+            num_labels=len(names),
+            id2label=names,
+            label2id={name: index for index, name in names.items()},
+            problem_type="multi_label_classification",
+            ignore_mismatched_sizes=True,
+        )
+
+    @classmethod
+    def load(cls, folder: Path, max_tokens: int, device: Device) -> Encoder:
+        """A trained model as it was saved."""
+        return cls._load(folder, max_tokens, device)
+
+    @classmethod
+    def _load(cls, folder: Path, max_tokens: int, device: Device, **head: Any) -> Encoder:
+        with _quietly():
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    folder,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    dtype=torch.float32,
+                    **head,
+                )
+            except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+                raise ModelError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+        if tokenizer.pad_token_id is None:
+            raise ModelError(f"{folder}: its tokenizer has no padding token")
+        limit = min(
+            max_tokens, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", max_tokens)
+        )
+        return cls(model.to(device.where).eval(), tokenizer, int(limit), device)
+
+    @property
+    def label_names(self) -> list[str]:
+        """The names of the outputs, in their order."""
+        names = cast(dict[int, str], self.model.config.id2label)
+        return [names[index] for index in range(len(names))]
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), configuration and tokenizer as transformers does."""
+        with _quietly():
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, cut to `max_tokens`, special tokens included."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        encoded = self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.max_tokens,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        return list(encoded["input_ids"])
+
+    def logits(self, token_ids: Sequence[list[int]], rows: batches.Indices) -> torch.Tensor:
+        """The logits, float32 (papers, labels), of the papers at `rows`, on the device; gradients as the caller has them."""
+        padding: int = self.tokenizer.pad_token_id
+        ids, mask = batches.pad([token_ids[int(row)] for row in rows], padding)
+        with self.device.autocast():
+            output = self.model(input_ids=ids.to(self.device.where), attention_mask=mask.to(self.device.where))
+        logits: torch.Tensor = output.logits
+        return logits.float()
+
+    def scores(self, texts: Sequence[str], advance: Callable[[int], None] = lambda papers: None) -> Scores:
+        """A score in [0, 1] for each text and label, float32 (texts, labels), in the order of the texts.
+
+        `advance` is called with the count of papers after each batch.
+        """
+        token_ids = self.tokenize(texts)
+        scores = np.empty((len(token_ids), len(self.label_names)), dtype=np.float32)
+        self.model.eval()
+        budget = TOKENS_PER_BATCH[self.device.where.type]
+        with torch.inference_mode():
+            for rows in batches.by_length([len(paper) for paper in token_ids], budget):
+                scores[rows] = torch.sigmoid(self.logits(token_ids, rows)).cpu().numpy()
+                advance(len(rows))
+        return scores
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the loader's table of weights that are fresh, which is so by design, and its bars of a tenth of a second."""
+    shown = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(shown)
+        transformers_logging.enable_progress_bar()

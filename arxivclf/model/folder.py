@@ -1,0 +1,121 @@
+"""The model folder: what a trained model keeps beside its weights, written whole or not at all.
+
+Besides the files that transformers knows (config.json, model.safetensors, the tokenizer's) it holds arxivclf.json and
+the labels of the test split, test.labels.parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arxivclf.corpus.tasks import Task
+from arxivclf.corpus.text import CLEANINGS
+from arxivclf.errors import ArxivclfError, ModelError, UsageError
+from arxivclf.model.hub import find_folder, read_json, refuse_unsafe
+
+INFO_FILE = "arxivclf.json"
+TEST_LABELS = "test.labels.parquet"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What arxivclf.json says: all that is needed to label as the model was trained to, and how it came to be.
+
+    `thresholds` are the scores from which each label is given; `settings` those of the training as asked for, `chosen`
+    what it chose itself, `papers` its counts, `metrics` its figures on validation and test.
+    """
+
+    task: Task
+    cleaning: str
+    max_tokens: int
+    thresholds: Mapping[str, float]
+    settings: Mapping[str, Any]
+    chosen: Mapping[str, Any]
+    papers: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def write(self, folder: Path) -> None:
+        content = {
+            "format": FORMAT,
+            "task": self.task.as_dict(),
+            "cleaning": self.cleaning,
+            "max_tokens": self.max_tokens,
+            "thresholds": dict(self.thresholds),
+            "settings": dict(self.settings),
+            "chosen": dict(self.chosen),
+            "papers": dict(self.papers),
+            "metrics": dict(self.metrics),
+            "versions": dict(self.versions),
+        }
+        (folder / INFO_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelInfo:
+        """Raises ModelError where the folder is none of ours, or not as this version writes it."""
+        if not (folder / INFO_FILE).exists():
+            raise ModelError(f"{folder}: no {INFO_FILE} there; not a model that `arxivclf train` made")
+        path = folder / INFO_FILE
+        content = read_json(path)
+        if content.get("format") != FORMAT:
+            raise ModelError(f"{path}: format {content.get('format')!r}, but this version reads format {FORMAT}")
+        try:
+            task = Task.from_dict(content["task"], str(path))
+            thresholds = {name: float(content["thresholds"][name]) for name in task.names}
+            info = cls(
+                task,
+                content["cleaning"],
+                int(content["max_tokens"]),
+                thresholds,
+                *(dict(content[name]) for name in ("settings", "chosen", "papers", "metrics", "versions")),
+            )
+        except (KeyError, TypeError, ValueError, ArxivclfError) as error:
+            raise ModelError(f"{path}: not as `arxivclf train` writes it: {error}") from None
+        if info.cleaning not in CLEANINGS or not all(0 <= threshold <= 1 for threshold in thresholds.values()):
+            raise ModelError(f"{path}: an unknown cleaning, or a threshold outside [0, 1]")
+        return info
+
+
+def open_folder(name: str) -> tuple[Path, ModelInfo]:
+    """The folder and the info of a trained model, local or on the hub. Raises ModelError where it cannot be used."""
+    folder = find_folder(name)
+    info = ModelInfo.read(folder)
+    refuse_unsafe(folder)
+    return folder, info
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise UsageError if writing a model there would take the place of something that is no model of ours."""
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / INFO_FILE).exists()):
+        return
+    if folder.exists():
+        raise UsageError(f"{folder}: there already, and no model of ours; -o names another folder")
+
+
+def previous(folder: Path) -> Path:
+    """Where the model that a new one replaces is kept."""
+    return folder.with_name(folder.name + ".previous")
+
+
+def write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Have `fill` write a folder beside the final one, then put it in place; a model that was there is kept beside it."""
+    refuse_foreign(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        fill(unfinished)
+        if folder.exists():
+            shutil.rmtree(previous(folder), ignore_errors=True)
+            folder.rename(previous(folder))
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

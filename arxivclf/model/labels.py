@@ -1,0 +1,56 @@
+"""The labels of papers as a table: its columns, their order and their types, wherever labels are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from arxivclf.corpus.columns import kept_column
+from arxivclf.corpus.text import hash_texts
+from arxivclf.errors import UsageError
+from arxivclf.model.encoder import Scores
+
+BY_ENCODER = "encoder"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of the labels, in order; `thresholds` are the scores from which each label is given.
+
+    `kept` are columns of the dump that go along, with their types. Raises UsageError where one of them would stand
+    twice.
+    """
+
+    thresholds: Mapping[str, float]
+    kept: Mapping[str, pl.DataType]
+
+    def __post_init__(self) -> None:
+        taken = sorted(set(self.kept) & set(self._own()))
+        if taken:
+            raise UsageError(f"--keep {taken[0]}: the labels have a column of that name already")
+
+    def schema(self) -> pl.Schema:
+        return pl.Schema(self._own() | dict(self.kept))
+
+    def _own(self) -> dict[str, pl.DataType]:
+        own: dict[str, pl.DataType] = {"id": pl.String(), "created": pl.Date(), "categories": pl.String()}
+        for name in self.thresholds:
+            own |= {name: pl.Boolean(), f"{name}_score": pl.Float32(), f"{name}_truth": pl.Boolean()}
+        return own | {"decided_by": pl.String(), "text_hash": pl.UInt64()}
+
+    def table(
+        self, papers: pl.DataFrame, texts: pl.Series, scores: Scores, truths: Sequence[pl.Series], decided_by: str
+    ) -> pl.DataFrame:
+        """The labels of `papers` (`id`, `created`, `categories` and what is kept), one row each, in their order.
+
+        `texts` are what the model saw, `scores` float32 (papers, labels), `truths` a boolean series for each label.
+        """
+        columns: list[pl.Series] = papers.select("id", "created", "categories").get_columns()
+        for index, (name, threshold) in enumerate(self.thresholds.items()):
+            score = pl.Series(f"{name}_score", scores[:, index], dtype=pl.Float32)
+            columns += [(score >= threshold).rename(name), score, truths[index].rename(f"{name}_truth")]
+        columns += [pl.Series("decided_by", [decided_by]).new_from_index(0, len(papers)), hash_texts(texts)]
+        columns += [papers.get_column(kept_column(name)).cast(kind).rename(name) for name, kind in self.kept.items()]
+        return pl.DataFrame(columns)

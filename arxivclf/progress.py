@@ -1,0 +1,38 @@
+"""How a long job tells what it is doing, without knowing who listens.
+
+A job calls the methods of a Watcher; this one keeps silent. The command line has one that draws a bar and one that
+writes events to a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Watcher:
+    """Hears of the stages of a job. All methods may be overridden; none may fail the job."""
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage starts; `total` is its count of papers, None where nobody knows it."""
+
+    def advance(self, papers: int, share: float | None = None, **facts: float) -> None:
+        """`papers` more are done; `share` is the share of the stage done so far, where papers cannot be counted ahead.
+
+        `facts` are the latest figures of interest: `loss`, `rejects`.
+        """
+
+    def end(self) -> None:
+        """The stage that began last is over."""
+
+    def say(self, text: str, **facts: object) -> None:
+        """A line that a person should read, and the figures in it."""
+
+    @contextmanager
+    def stage(self, stage: str, total: int | None = None) -> Iterator[None]:
+        """Begin and end a stage around a block."""
+        self.begin(stage, total)
+        try:
+            yield
+        finally:
+            self.end()

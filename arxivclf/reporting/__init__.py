@@ -1,0 +1,1 @@
+"""Reporting: how good labels are. Knows neither dumps nor models."""

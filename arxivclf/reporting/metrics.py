@@ -1,0 +1,95 @@
+"""Figures that compare labels with the truth. Formulas are those of scikit-learn, against which they are tested."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The counts of papers by truth and label, and the figures that follow; a share of nothing is nan.
+
+    Precision is the share of true positives among the labelled, recall among the positive, F1 their harmonic mean.
+    """
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+    @classmethod
+    def count(cls, truth: npt.ArrayLike, labels: npt.ArrayLike) -> Confusion:
+        """From two boolean arrays (papers,), neither with nulls."""
+        true, given = np.asarray(truth, dtype=bool), np.asarray(labels, dtype=bool)
+        both = int((true & given).sum())
+        return cls(both, int(given.sum()) - both, int(true.sum()) - both, int((~true & ~given).sum()))
+
+    @property
+    def support(self) -> int:
+        """The count of papers that are positive in truth."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def papers(self) -> int:
+        return self.support + self.false_positives + self.true_negatives
+
+    @property
+    def accuracy(self) -> float:
+        return _share(self.true_positives + self.true_negatives, self.papers)
+
+    @property
+    def precision(self) -> float:
+        return _share(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> float:
+        return _share(self.true_positives, self.support)
+
+    @property
+    def f1(self) -> float:
+        return _share(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
+
+    @property
+    def of_negatives(self) -> Confusion:
+        """The same counts with the negative class in the place of the positive."""
+        return Confusion(self.true_negatives, self.false_negatives, self.false_positives, self.true_positives)
+
+    def as_dict(self) -> dict[str, float]:
+        """Counts and figures by name; nan where there is nothing to take a share of."""
+        return {
+            "true_positives": self.true_positives,
+            "false_positives": self.false_positives,
+            "false_negatives": self.false_negatives,
+            "true_negatives": self.true_negatives,
+            "support": self.support,
+            "accuracy": self.accuracy,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+        }
+
+
+def best_threshold(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """The score from which on labelling gives the highest F1; of equals the highest, 0.5 where nothing is positive.
+
+    It lies half-way between the last score that is labelled and the next below, so that rounding moves no paper.
+    """
+    true, given = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if not true.any():
+        return 0.5
+    order = np.argsort(-given, kind="stable")
+    ranked, hits = given[order], np.cumsum(true[order])
+    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + true.sum())
+    # Papers of one score are labelled together: a cut within them does not exist.
+    last_of_score = np.append(ranked[:-1] != ranked[1:], True)
+    best = int(np.argmax(np.where(last_of_score, f1, -1.0)))
+    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + below) / 2)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan

@@ -1,0 +1,1 @@
+"""Training: from a dump to a model folder."""

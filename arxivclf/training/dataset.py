@@ -1,0 +1,214 @@
+"""Which papers a training uses, on which side, and with which truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from arxivclf.config import TrainSettings
+from arxivclf.corpus import splits
+from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.ids import count_restored
+from arxivclf.corpus.rejects import RejectsFile
+from arxivclf.corpus.snapshot import Chunk, Snapshot
+from arxivclf.corpus.splits import TEST, TRAIN, VALIDATION
+from arxivclf.corpus.tasks import Task, truth
+from arxivclf.corpus.text import compose
+from arxivclf.errors import DataError
+from arxivclf.progress import Watcher
+
+WEAK = "weak_negatives"
+
+_COLUMNS = ("id", "key", "created", "categories", "title", "abstract", "text")
+
+Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Papers:
+    """One side of the dataset: cleaned texts, and in `frame` what else is known of each paper.
+
+    `frame` has `id`, `created`, `categories` and `text`, and a boolean column, never null, for each of `answers`.
+    """
+
+    frame: pl.DataFrame
+    answers: list[str]
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def texts(self) -> pl.Series:
+        return self.frame.get_column("text")
+
+    @property
+    def truth(self) -> Truths:
+        """The truth, float32 (papers, labels), 0 or 1, labels in the order of the task."""
+        return self.frame.select(self.answers).cast(pl.Float32).to_numpy()
+
+    def positives(self) -> dict[str, int]:
+        return {name: int(self.frame.get_column(name).sum()) for name in self.answers}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three sides, and what was counted on the way."""
+
+    train: Papers
+    validation: Papers
+    test: Papers
+    counts: Mapping[str, int]
+
+
+def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher) -> Dataset:
+    """Read the dump and choose: since, repeats, sample, validation, split, undersampling, weak negatives, in this order.
+
+    Raises DataError where nothing is left, or where a label has papers of one class only.
+    """
+    counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
+    naming = Naming(settings.id_column, settings.text_column, settings.label_column)
+
+    def read(paths: Iterable[str], name: str, naming: Naming = naming) -> Iterator[Chunk]:
+        with watcher.stage(f"Reading {name}"):
+            for chunk in Snapshot(tuple(paths), naming).chunks():
+                rejects.write(chunk.rejects)
+                watcher.advance(len(chunk.papers), chunk.share, rejects=rejects.count)
+                if len(chunk.papers):
+                    yield chunk
+
+    kept = pl.DataFrame()
+    hashes: list[pl.Series] = []
+    for chunk in read(settings.snapshots, "the dump"):
+        papers = chunk.papers
+        counts["papers"] += len(papers)
+        counts["ids_restored"] += count_restored(papers)
+        recent = papers.filter(pl.col("year").fill_null(settings.since) >= settings.since)
+        counts["before_since"] += len(papers) - len(recent)
+        known = _with_truth(recent, task)
+        counts["without_truth"] += len(recent) - len(known)
+        hashes.append(known.get_column("key").hash())
+        order = splits.sample_order(known.get_column("key"), settings.seed)
+        known = known.with_columns(order)
+        if settings.sample is not None:
+            known = known.filter(pl.col("sample_order") < settings.sample / 100)
+        kept = pl.concat([kept, known]) if len(kept) else known
+        if settings.max_papers is not None and len(kept) > 2 * settings.max_papers:
+            kept = _lowest(kept, settings.max_papers)
+    if not len(kept):
+        raise DataError(_nothing_left(settings, counts | {"rejects": rejects.count}))
+    every_key = pl.concat(hashes)
+    counts["repeats"] = len(every_key) - every_key.n_unique()
+    chosen = _last_of_each(kept) if settings.max_papers is None else _lowest(kept, settings.max_papers)
+
+    validation = None
+    if settings.validation is not None:
+        parts = [
+            _with_truth(chunk.papers, task) for chunk in read([settings.validation], "the validation set", Naming())
+        ]
+        validation = _last_of_each(pl.concat(parts)) if parts else pl.DataFrame()
+        if not len(validation):
+            raise DataError(f"{settings.validation}: no paper with a truth for {', '.join(task.names)}")
+        shared = pl.col("key").is_in(validation.get_column("key").implode())
+        counts["shared_with_validation"] = int(chosen.select(shared.sum()).item())
+        chosen = chosen.filter(~shared)
+
+    sides = (
+        splits.split_by_time(chosen.get_column("created"), chosen.get_column("key"))
+        if settings.split == "time"
+        else splits.split_by_hash(chosen.get_column("key"))
+    )
+    by_side = {side: chosen.filter(sides == side) for side in splits.SHARES}
+    if validation is not None:
+        # The papers of the hashed validation side would serve nobody else: they train.
+        by_side[TRAIN] = chosen.filter(sides != TEST)
+        by_side[VALIDATION] = validation
+    if settings.undersample is not None:
+        by_side[TRAIN] = _undersampled(by_side[TRAIN], task, settings.undersample)
+    if settings.weak_negatives is not None:
+        parts = [chunk.papers for chunk in read([settings.weak_negatives], "the weak negatives", Naming())]
+        weak = _weak_negatives(pl.concat(parts), task, len(by_side[TRAIN]), settings)
+        counts[WEAK] = len(weak)
+        by_side[TRAIN] = pl.concat([by_side[TRAIN], weak])
+
+    cleaned = {side: _cleaned(papers, task, settings.clean) for side, papers in by_side.items()}
+    for side, its_papers in cleaned.items():
+        _check_classes(side, its_papers)
+    return Dataset(cleaned[TRAIN], cleaned[VALIDATION], cleaned[TEST], counts | {"rejects": rejects.count})
+
+
+def _with_truth(papers: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """The papers whose truth is known for every label, with a boolean column for each."""
+    answers = [series.rename(_column(series.name)) for series in truth(task, papers)]
+    return papers.select(_COLUMNS).hstack(answers).drop_nulls([series.name for series in answers])
+
+
+def _column(label_name: str) -> str:
+    # A label may be called `text` or `title`, so its column is kept apart until the others are gone.
+    return f"label:{label_name}"
+
+
+def _last_of_each(papers: pl.DataFrame) -> pl.DataFrame:
+    return papers.unique("key", keep="last", maintain_order=True)
+
+
+def _lowest(papers: pl.DataFrame, count: int) -> pl.DataFrame:
+    unique = _last_of_each(papers)
+    if len(unique) <= count:
+        return unique
+    limit = unique.get_column("sample_order").sort()[count - 1]
+    return unique.filter(pl.col("sample_order") <= limit)
+
+
+def _undersampled(papers: pl.DataFrame, task: Task, negatives_per_positive: float) -> pl.DataFrame:
+    positive = pl.any_horizontal(_column(name) for name in task.names)
+    negatives = papers.filter(~positive)
+    wanted = round(negatives_per_positive * (len(papers) - len(negatives)))
+    if wanted >= len(negatives):
+        return papers
+    limit = negatives.get_column("sample_order").sort()[max(0, wanted - 1)]
+    return papers.filter(positive | (pl.col("sample_order") <= limit))
+
+
+def _weak_negatives(papers: pl.DataFrame, task: Task, training_papers: int, settings: TrainSettings) -> pl.DataFrame:
+    share = settings.weak_negative_share
+    wanted = round(training_papers * share / (1 - share))
+    order = splits.sample_order(papers.get_column("key"), settings.seed)
+    negatives = papers.select(_COLUMNS).with_columns(
+        *(pl.lit(False).alias(_column(name)) for name in task.names), order
+    )
+    return _lowest(negatives, wanted) if wanted else negatives.clear()
+
+
+def _cleaned(papers: pl.DataFrame, task: Task, cleaning: str) -> Papers:
+    answers = [_column(name) for name in task.names]
+    frame = papers.select("id", "created", "categories", *answers).with_columns(compose(papers, cleaning).alias("text"))
+    return Papers(frame, answers)
+
+
+def _check_classes(side: str, papers: Papers) -> None:
+    if not len(papers):
+        raise DataError(f"no papers in the {side} part; the dump is too small, or the filters leave too few")
+    if side == TEST:
+        return
+    for column, positives in papers.positives().items():
+        if positives in (0, len(papers)):
+            name, which = column.removeprefix("label:"), "positive" if positives else "negative"
+            raise DataError(
+                f"all {len(papers):,} papers in the {side} part are {which} for {name!r}; it takes both classes to train"
+            )
+
+
+def _nothing_left(settings: TrainSettings, counts: Mapping[str, int]) -> str:
+    reasons = [
+        f"{counts[name]:,} {words}"
+        for name, words in (
+            ("rejects", "rejected"),
+            ("before_since", f"before {settings.since}"),
+            ("without_truth", "without categories or label"),
+        )
+        if counts[name]
+    ]
+    return f"no papers to train on in {', '.join(settings.snapshots)}: {', '.join(reasons) or 'none there'}"
