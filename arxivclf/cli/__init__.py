@@ -1,4 +1,4 @@
-"""The command line: the program and its exit codes. Each command is a module of this package, imported when it is used."""
+"""The command line: the program and its exit codes. Each command is a module here, imported when it is used."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ Examples:
     "-o",
     "--output",
     metavar="FILE",
-    help="Where the labels go: .parquet, .jsonl, .jsonl.gz, .jsonl.zst, .csv, or - .  [default: <first snapshot's stem>.labels.parquet]",
+    help="A .parquet, .jsonl (.gz, .zst) or .csv file, or -.  [default: <first snapshot's stem>.labels.parquet]",
 )
 @_option("--rejects", metavar="FILE", help="Where rejected rows go.  [default: <output stem>.rejects.jsonl]")
 @_option("--keep", metavar="COLUMNS", multiple=True, help="Columns of the dump to keep, with commas between.")
@@ -56,9 +56,10 @@ def command(ctx: click.Context, /, quiet: bool, log_json: str | None, **_: Any) 
         given["keep"] = tuple(name.strip() for names in given["keep"] for name in names.split(",") if name.strip())
     settings = LabelSettings(**given)
     with Screen(quiet, log_json) as screen:
-        screen.say("Loading the libraries")
+        screen.begin("Loading the libraries", None)
         from arxivclf.labelling.local import label
 
+        screen.end()
         summary = label(settings, screen)
         screen.event("done", output=summary.output, papers=summary.papers, labelled=dict(summary.labelled))
     _show(summary)

@@ -57,9 +57,10 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
     path = Path(config or CONFIG_FILE)
     settings = read_train_settings(path, given) if config or path.exists() else TrainSettings(**given)
     with Screen(quiet, log_json) as screen:
-        screen.say("Loading the libraries")
+        screen.begin("Loading the libraries", None)
         from arxivclf.training.train import train
 
+        screen.end()
         result = train(settings, screen)
         screen.event("done", folder=str(result.folder), metrics=result.info.metrics)
     from rich.console import Console

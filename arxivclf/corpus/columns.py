@@ -103,8 +103,8 @@ def settle(
 
     `raw` has the columns of RAW as strings, `row` (int64, counted from 1), and `fault`, a reason where the reader saw
     one already. `raw_text` gives the text of a row by its place in the frame, for the rejects. Papers have the columns
-    of PAPER: `created` is a date, `year` an int32, `key` the one spelling of the id, and `listed` the categories where they, and no
-    column of labels, tell the truth.
+    of PAPER: `created` is a date, `year` an int32, `key` the one spelling of the id, and `listed` the categories where
+    they, and no column of labels, tell the truth.
     """
     blank_is_null = [
         pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in ("id", "title", "abstract", "text")

@@ -55,6 +55,6 @@ def count_restored(papers: pl.DataFrame) -> int:
 
 
 def year_of(key: pl.Expr) -> pl.Expr:
-    """The year that an arXiv key tells, int32, null for ids of other kinds: 2007 for `0704.0010`, 1994 for `cmp-lg/9406012`."""
+    """The year that an arXiv key tells, int32: 2007 for `0704.0010`, 1994 for `cmp-lg/9406012`; null for other ids."""
     two_digits = key.str.extract(r"^(?:[a-z-]+/)?(\d\d)\d\d(?:\.\d|\d{3}$)", 1).cast(pl.Int32)
     return pl.when(two_digits > 90).then(two_digits + 1900).otherwise(two_digits + 2000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -26,7 +27,7 @@ class _Line:
 def read(
     stream: BinaryIO, source: str, naming: Naming, keep: Sequence[str], chunk_rows: int
 ) -> Iterator[tuple[pl.DataFrame, list[Reject]]]:
-    """Papers and rejects of each `chunk_rows` lines; blank lines are no rows. The columns are told by the first lines."""
+    """Papers and rejects of each `chunk_rows` lines; blank lines are no rows. The first lines tell the columns."""
     columns: Columns | None = None
     numbered = (_Line(number, text) for number, text in enumerate(stream, 1) if not text.isspace())
     while lines := list(islice(numbered, chunk_rows)):
@@ -44,7 +45,8 @@ def read(
         if columns is None:
             there = dict.fromkeys(name for _, row in rows for name in row)
             columns = Columns.recognise(list(there), naming, keep, source)
-        papers, rejects = settle(_frame(rows, columns), columns, source, "line", lambda place: _shown(rows[place][0]))
+        shown = partial(_shown_at, rows)
+        papers, rejects = settle(_frame(rows, columns), columns, source, "line", shown)
         yield papers, sorted(broken + rejects, key=lambda reject: reject.row)
 
 
@@ -100,6 +102,10 @@ def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str |
     if name in ("label", "year") and isinstance(value, bool | int | float):
         return str(value).lower(), None
     return None, f"{columns.names[name]} is no text"
+
+
+def _shown_at(rows: list[tuple[_Line, dict[str, Any]]], place: int) -> str:
+    return _shown(rows[place][0])
 
 
 def _shown(line: _Line) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import orjson
 import polars as pl
@@ -39,8 +40,7 @@ def read(
         before = 0
         try:
             for batch in file.iter_batches(chunk_rows, columns=columns.used):
-                table = pl.from_arrow(batch)
-                assert isinstance(table, pl.DataFrame)
+                table = cast(pl.DataFrame, pl.from_arrow(batch))
                 raw = _frame(table, columns, before, source)
                 yield settle(raw, columns, source, "row", partial(_shown, table))
                 before += len(table)

@@ -26,6 +26,7 @@ from arxivclf.errors import DataError, UsageError
 STANDARD_INPUT = "-"
 CHUNK_ROWS = 8_192
 
+_CHECKED_ROWS = 100
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
 _PACKED = ("", ".gz", ".zst")
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -33,7 +34,7 @@ _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some papers of a dump in its order (columns: columns.PAPER and what is kept), and the rows among them that are none.
+    """Some papers of a dump in its order (columns.PAPER and what is kept), and the rows among them that are none.
 
     `share` is how much of the whole dump has been read by the end of this chunk, in [0, 1]; None if nobody can know.
     """
@@ -66,8 +67,17 @@ class Snapshot:
                 yield Chunk(papers, rejects, done)
             before += size
 
+    def check(self) -> None:
+        """Read the first rows of each file, so that one that is no dump fails before the work on the others starts.
+
+        Raises what `chunks` would raise for them. Standard input can be read just once, and is left alone.
+        """
+        for path in self.files():
+            if path != STANDARD_INPUT:
+                next(iter(_read(path, self.naming, self.keep, _CHECKED_ROWS)))
+
     def files(self) -> list[str]:
-        """The files, with globs and folders spelled out, each sorted by name; labels and rejects of ours are no dumps."""
+        """The files, with globs and folders spelled out, sorted by name; labels and rejects of ours are no dumps."""
         found: list[str] = []
         for path in self.paths:
             found += _resolve(path)
@@ -157,7 +167,7 @@ def _open_bytes(path: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        file = open(path, "rb")
+        file = open(path, "rb")  # noqa: SIM115 (closed below; only opening it is guarded)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     with file:

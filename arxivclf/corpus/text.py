@@ -23,7 +23,10 @@ _TEXT = pl.col("text")
 _CURRENCY_SYMBOLS = r"[$¢£¤¥ƒ֏؋৲৳૱௹฿៛ℳ元円圆圓﷼\u{20A0}-\u{20C0}]"
 # What textacy calls a number. The character before it is part of the match, since the engine has no look-behind, and
 # is put back; two numbers never share it, because a number cannot end in such a character.
-_NUMBER = r"(^|[^\w,.])[+–-]?(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?|[1-9]\d{0,2}(?:[ .]\d{3})+(?:,\d*)?|\d*?[.,]\d+|\d+)(?:$|\b)"
+_NUMBER = (
+    r"(^|[^\w,.])[+\u{2013}-]?(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?|[1-9]\d{0,2}(?:[ .]\d{3})+(?:,\d*)?"
+    r"|\d*?[.,]\d+|\d+)(?:$|\b)"
+)
 
 
 def compose(papers: pl.DataFrame, cleaning: str) -> pl.Series:

@@ -18,7 +18,7 @@ def label_chunk(
     layout: Layout,
     advance: Callable[[int], None] = lambda papers: None,
 ) -> pl.DataFrame:
-    """The labels of papers (columns.PAPER and what is kept), one row each, in their order, with the columns of `layout`."""
+    """The labels of papers (columns.PAPER and what is kept), one row each, in their order, as `layout` has them."""
     texts = compose(papers, classifier.info.cleaning)
     scores = classifier.scores(texts, advance)
     return layout.table(papers, texts, scores, truth(classifier.info.task, papers), BY_ENCODER)

@@ -49,6 +49,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
     output = settings.output or f"{stem(settings.snapshots[0])}.labels.parquet"
     rejects_path = settings.rejects or _beside(output)
     _refuse_to_overwrite(settings, snapshot, output, rejects_path)
+    snapshot.check()
     classifier = Classifier.load(settings.model, settings.device)
     thresholds = classifier.info.thresholds
     if settings.threshold is not None:

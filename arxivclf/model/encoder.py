@@ -101,7 +101,7 @@ class Encoder:
         return list(encoded["input_ids"])
 
     def logits(self, token_ids: Sequence[list[int]], rows: batches.Indices) -> torch.Tensor:
-        """The logits, float32 (papers, labels), of the papers at `rows`, on the device; gradients as the caller has them."""
+        """The logits of the papers at `rows`, float32 (papers, labels), on the device; with gradients if on."""
         padding: int = self.tokenizer.pad_token_id
         ids, mask = batches.pad([token_ids[int(row)] for row in rows], padding)
         with self.device.autocast():
@@ -127,7 +127,7 @@ class Encoder:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the loader's table of weights that are fresh, which is so by design, and its bars of a tenth of a second."""
+    """Without the loader's table of fresh weights (they are so by design) and its bars of a tenth of a second."""
     shown = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

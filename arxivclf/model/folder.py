@@ -105,7 +105,7 @@ def previous(folder: Path) -> Path:
 
 
 def write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Have `fill` write a folder beside the final one, then put it in place; a model that was there is kept beside it."""
+    """Have `fill` write a folder, then put it in its place; a model that was there is kept beside it."""
     refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")

@@ -74,7 +74,7 @@ def refuse_unsafe(folder: Path) -> None:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
         if pickled:
             raise ModelError(
-                f"{folder}: refused, for its weights are pickled ({pickled[0]}) and could run code; only safetensors load"
+                f"{folder}: refused, for its weights are pickled ({pickled[0]}) and could run code; safetensors cannot"
             )
         raise ModelError(f"{folder}: no weights there (model.safetensors)")
 

@@ -15,7 +15,7 @@ _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 @dataclass(frozen=True)
 class LabelReport:
-    """One label against its truth. `papers` all papers, `labelled` those that got the label, `unknown` those without truth."""
+    """One label against its truth: all papers, those `labelled`, those of `unknown` truth, and the rest compared."""
 
     name: str
     papers: int

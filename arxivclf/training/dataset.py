@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from arxivclf.progress import Watcher
 
 WEAK = "weak_negatives"
 
+_DUMP, _VALIDATION, _WEAK = "the dump", "the validation set", "the weak negatives"
 _COLUMNS = ("id", "key", "created", "categories", "title", "abstract", "text")
 
 Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
@@ -63,17 +64,23 @@ class Dataset:
     counts: Mapping[str, int]
 
 
+def check(settings: TrainSettings) -> None:
+    """Raise DataError or UsageError at once if one of the files that a training reads cannot be read."""
+    for snapshot in _snapshots(settings).values():
+        snapshot.check()
+
+
 def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher) -> Dataset:
-    """Read the dump and choose: since, repeats, sample, validation, split, undersampling, weak negatives, in this order.
+    """Read the dump, then choose: since, repeats, sample, validation, split, undersampling, weak negatives.
 
     Raises DataError where nothing is left, or where a label has papers of one class only.
     """
     counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
-    naming = Naming(settings.id_column, settings.text_column, settings.label_column)
+    snapshots = _snapshots(settings)
 
-    def read(paths: Iterable[str], name: str, naming: Naming = naming) -> Iterator[Chunk]:
+    def read(name: str) -> Iterator[Chunk]:
         with watcher.stage(f"Reading {name}"):
-            for chunk in Snapshot(tuple(paths), naming).chunks():
+            for chunk in snapshots[name].chunks():
                 rejects.write(chunk.rejects)
                 watcher.advance(len(chunk.papers), chunk.share, rejects=rejects.count)
                 if len(chunk.papers):
@@ -81,7 +88,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
 
     kept = pl.DataFrame()
     hashes: list[pl.Series] = []
-    for chunk in read(settings.snapshots, "the dump"):
+    for chunk in read(_DUMP):
         papers = chunk.papers
         counts["papers"] += len(papers)
         counts["ids_restored"] += count_restored(papers)
@@ -105,9 +112,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
 
     validation = None
     if settings.validation is not None:
-        parts = [
-            _with_truth(chunk.papers, task) for chunk in read([settings.validation], "the validation set", Naming())
-        ]
+        parts = [_with_truth(chunk.papers, task) for chunk in read(_VALIDATION)]
         validation = _last_of_each(pl.concat(parts)) if parts else pl.DataFrame()
         if not len(validation):
             raise DataError(f"{settings.validation}: no paper with a truth for {', '.join(task.names)}")
@@ -128,7 +133,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     if settings.undersample is not None:
         by_side[TRAIN] = _undersampled(by_side[TRAIN], task, settings.undersample)
     if settings.weak_negatives is not None:
-        parts = [chunk.papers for chunk in read([settings.weak_negatives], "the weak negatives", Naming())]
+        parts = [chunk.papers for chunk in read(_WEAK)]
         weak = _weak_negatives(pl.concat(parts), task, len(by_side[TRAIN]), settings)
         counts[WEAK] = len(weak)
         by_side[TRAIN] = pl.concat([by_side[TRAIN], weak])
@@ -137,6 +142,16 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     for side, its_papers in cleaned.items():
         _check_classes(side, its_papers)
     return Dataset(cleaned[TRAIN], cleaned[VALIDATION], cleaned[TEST], counts | {"rejects": rejects.count})
+
+
+def _snapshots(settings: TrainSettings) -> dict[str, Snapshot]:
+    naming = Naming(settings.id_column, settings.text_column, settings.label_column)
+    found = {_DUMP: Snapshot(settings.snapshots, naming)}
+    if settings.validation is not None:
+        found[_VALIDATION] = Snapshot((settings.validation,))
+    if settings.weak_negatives is not None:
+        found[_WEAK] = Snapshot((settings.weak_negatives,))
+    return found
 
 
 def _with_truth(papers: pl.DataFrame, task: Task) -> pl.DataFrame:
@@ -197,7 +212,7 @@ def _check_classes(side: str, papers: Papers) -> None:
         if positives in (0, len(papers)):
             name, which = column.removeprefix("label:"), "positive" if positives else "negative"
             raise DataError(
-                f"all {len(papers):,} papers in the {side} part are {which} for {name!r}; it takes both classes to train"
+                f"all {len(papers):,} papers in the {side} part are {which} for {name!r}; training takes both classes"
             )
 
 

@@ -105,7 +105,7 @@ def _steps(token_ids: Sequence[list[int]], settings: TrainSettings, chosen: Chos
 
 
 def _decayed(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices alone; to pull biases and norms towards zero does harm (as BERT's own training has it)."""
+    """Weight decay for matrices alone: BERT's own training leaves out biases and norms too."""
     trained = [weights for weights in model.parameters() if weights.requires_grad]
     return [
         {"params": [weights for weights in trained if weights.ndim >= 2], "weight_decay": weight_decay},

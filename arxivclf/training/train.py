@@ -13,7 +13,6 @@ import polars as pl
 
 from arxivclf.config import TrainSettings
 from arxivclf.corpus.rejects import RejectsFile
-from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.corpus.tasks import Task
 from arxivclf.errors import UsageError
 from arxivclf.model.devices import find
@@ -24,7 +23,7 @@ from arxivclf.model.labels import BY_ENCODER, Layout
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, best_threshold
 from arxivclf.reporting.report import LabelReport, Report
-from arxivclf.training.dataset import Dataset, Papers, collect
+from arxivclf.training.dataset import Dataset, Papers, check, collect
 from arxivclf.training.finetune import choose, finetune
 
 _PACKAGES = ("arxivclf", "torch", "transformers", "tokenizers", "polars", "numpy")
@@ -51,10 +50,10 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
         raise UsageError("no dump to train on: name at least one snapshot, here or in arxivclf.toml")
     folder = Path(settings.output)
     refuse_foreign(folder)
+    check(settings)
     task = Task.load(settings.task)
     device = find(settings.device, settings.precision)
     base = find_base(settings.base)
-    Snapshot(settings.snapshots).files()
 
     with RejectsFile(folder.with_name(f"{folder.name}.rejects.jsonl")) as rejects:
         dataset = collect(settings, task, rejects, watcher)
@@ -139,7 +138,8 @@ def _counts(dataset: Dataset, task: Task) -> dict[str, object]:
 
 
 def _described(dataset: Dataset) -> str:
-    sides = f"{len(dataset.train):,} papers to train, {len(dataset.validation):,} to validate, {len(dataset.test):,} to test"
+    train, validation, test = (len(side) for side in (dataset.train, dataset.validation, dataset.test))
+    sides = f"{train:,} papers to train, {validation:,} to validate, {test:,} to test"
     apart = [
         f"{dataset.counts[name]:,} {words}"
         for name, words in (
