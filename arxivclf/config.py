@@ -9,7 +9,7 @@ import difflib
 import tomllib
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -182,6 +182,3 @@ def _converted(value: Any, wanted: Any, where: str) -> Any:
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
-
-OPTIONS_OF_TRAIN = tuple(item.name for item in fields(TrainSettings))
-"""The names of all settings of a training, in their order."""

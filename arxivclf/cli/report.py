@@ -41,6 +41,6 @@ def command(labels: str | None, label: str | None, threshold: float | None) -> N
 
     console = Console()
     found = report(path, label, threshold)
-    console.print(f"Labels in {found.source}", highlight=False)
+    console.print(f"Labels in {found.source}", highlight=False, markup=False)
     for part in tables(found):
         console.print(part)

@@ -64,15 +64,16 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
         result = train(settings, screen)
         screen.event("done", folder=str(result.folder), metrics=result.info.metrics)
     from rich.console import Console
+    from rich.text import Text
 
     from arxivclf.reporting.tables import tables
 
     console = Console()
     for report in (result.validation, result.test):
-        console.rule(f"on {report.source}", align="left")
+        console.rule(Text(f"on {report.source}"), align="left")
         for part in tables(report):
             console.print(part)
     if result.rejects_file:
-        console.print(f"Rejected rows are in {result.rejects_file}.", highlight=False)
+        console.print(f"Rejected rows are in {result.rejects_file}.", highlight=False, markup=False)
     thresholds = ", ".join(f"{name} from {threshold:.3f}" for name, threshold in result.info.thresholds.items())
-    console.print(f"The model is in {result.folder}; it labels {thresholds} on.", highlight=False)
+    console.print(f"The model is in {result.folder}; it labels {thresholds} on.", highlight=False, markup=False)

@@ -115,7 +115,11 @@ def settle(
     if not columns.arxiv:
         key = pl.coalesce(key, pl.col("id").str.strip_chars())
     rows = rows.with_columns(key=key)
-    year = pl.coalesce(pl.col("created").dt.year(), pl.col("year").cast(pl.Int32, strict=False), year_of(pl.col("key")))
+    year = pl.coalesce(
+        pl.col("created").dt.year(),
+        pl.col("year").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False),
+        year_of(pl.col("key")),
+    )
     reason = (
         pl.when(pl.col("fault").is_not_null())
         .then(pl.col("fault"))

@@ -18,6 +18,8 @@ _SOUND = (
 )
 _NUMBER = r"^(\d{3,4}\.\d{1,20})$"
 _FIRST_FIVE_DIGIT_MONTH = 1501
+# What is left of the digits of a float64 after the four of the month, in units of the last digit of the id, and more.
+_ROUNDING = 1e-4
 
 # Among 219,945 sound ids of real dumps the month of the id was never before the month of version 1 (they are
 # announced after they are made), in 96.8 % the same one, and never more than a year later but for a handful.
@@ -36,7 +38,9 @@ def arxiv_key(paper_id: pl.Expr, created: pl.Expr) -> pl.Expr:
     number = bare.str.extract(_NUMBER, 1).cast(pl.Float64)
     month = number.floor().cast(pl.Int32)
     five = month >= _FIRST_FIVE_DIGIT_MONTH
-    sequence = ((number - month) * pl.when(five).then(100_000).otherwise(10_000)).round().cast(pl.Int64)
+    scaled = (number - month) * pl.when(five).then(100_000).otherwise(10_000)
+    sequence = scaled.round().cast(pl.Int64)
+    whole = (scaled - sequence).abs() < _ROUNDING
     restored = pl.format(
         "{}.{}",
         month.cast(pl.String).str.zfill(4),
@@ -44,7 +48,7 @@ def arxiv_key(paper_id: pl.Expr, created: pl.Expr) -> pl.Expr:
     ).str.extract(_SOUND, 1)
     months_waited = (month // 100 + 2000 - created.dt.year()) * 12 + month % 100 - created.dt.month()
     borne_out = months_waited.is_between(0, _LONGEST_WAIT_MONTHS)
-    return pl.coalesce(sound, pl.when(borne_out).then(restored))
+    return pl.coalesce(sound, pl.when(borne_out & whole).then(restored))
 
 
 def count_restored(papers: pl.DataFrame) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import orjson
@@ -15,6 +15,7 @@ from arxivclf.corpus.columns import MALFORMED_ID, NUMERIC_ID, RAW, Columns, Nami
 from arxivclf.corpus.openalex import abstract_of
 from arxivclf.corpus.rejects import Reject
 
+_HEAD_LINES = 1_000
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -27,9 +28,15 @@ class _Line:
 def read(
     stream: BinaryIO, source: str, naming: Naming, keep: Sequence[str], chunk_rows: int
 ) -> Iterator[tuple[pl.DataFrame, list[Reject]]]:
-    """Papers and rejects of each `chunk_rows` lines; blank lines are no rows. The first lines tell the columns."""
-    columns: Columns | None = None
-    numbered = (_Line(number, text) for number, text in enumerate(stream, 1) if not text.isspace())
+    """Papers and rejects of each `chunk_rows` lines; blank lines are no rows.
+
+    The first _HEAD_LINES lines tell which columns there are, whatever `chunk_rows` is.
+    """
+    every = (_Line(number, text) for number, text in enumerate(stream, 1) if not text.isspace())
+    head = list(islice(every, _HEAD_LINES))
+    there = dict.fromkeys(name for line in head for name in _parse(line)[0] or ())
+    columns = Columns.recognise(list(there), naming, keep, source) if there else None
+    numbered = chain(head, every)
     while lines := list(islice(numbered, chunk_rows)):
         rows: list[tuple[_Line, dict[str, Any]]] = []
         broken: list[Reject] = []
@@ -43,8 +50,7 @@ def read(
             yield pl.DataFrame(), broken
             continue
         if columns is None:
-            there = dict.fromkeys(name for _, row in rows for name in row)
-            columns = Columns.recognise(list(there), naming, keep, source)
+            columns = Columns.recognise(list(rows[0][1]), naming, keep, source)
         shown = partial(_shown_at, rows)
         papers, rejects = settle(_frame(rows, columns), columns, source, "line", shown)
         yield papers, sorted(broken + rejects, key=lambda reject: reject.row)

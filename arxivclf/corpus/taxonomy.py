@@ -96,6 +96,14 @@ def spellings(category: str) -> frozenset[str]:
 
 def nearest(category: str) -> list[str]:
     """Up to three known categories that look most like `category`, the best first."""
+    wanted = category.lower()
     by_lower = {known.lower(): known for known in CATEGORIES}
-    close = difflib.get_close_matches(category.lower(), sorted(by_lower), n=3, cutoff=0.5)
-    return [by_lower[name] for name in close]
+    close = difflib.get_close_matches(wanted, sorted(by_lower), n=len(by_lower), cutoff=0.5)
+    # Equally close ones come by what they share at the start: for cs.AJ rather cs.AI than cs.NA.
+    likeness = {name: difflib.SequenceMatcher(None, name, wanted).ratio() for name in close}
+    close.sort(key=lambda name: (-likeness[name], -_shared_start(name, wanted), name))
+    return [by_lower[name] for name in close[:3]]
+
+
+def _shared_start(one: str, other: str) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -66,7 +66,8 @@ class Encoder:
                     dtype=torch.float32,
                     **head,
                 )
-            except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            # Each file has a library of its own behind it, and each library errors of its own.
+            except Exception as error:
                 raise ModelError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
         if tokenizer.pad_token_id is None:
             raise ModelError(f"{folder}: its tokenizer has no padding token")

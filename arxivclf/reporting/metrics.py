@@ -76,7 +76,8 @@ class Confusion:
 def best_threshold(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     """The score from which on labelling gives the highest F1; of equals the highest, 0.5 where nothing is positive.
 
-    It lies half-way between the last score that is labelled and the next below, so that rounding moves no paper.
+    It lies half-way between the last score that is labelled and the next below, so that rounding moves no paper, and is
+    a float32 as scores are.
     """
     true, given = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
     if not true.any():
@@ -87,8 +88,10 @@ def best_threshold(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     # Papers of one score are labelled together: a cut within them does not exist.
     last_of_score = np.append(ranked[:-1] != ranked[1:], True)
     best = int(np.argmax(np.where(last_of_score, f1, -1.0)))
-    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-    return float((ranked[best] + below) / 2)
+    lowest = np.float32(ranked[best])
+    below = np.float32(ranked[best + 1] if best + 1 < len(ranked) else 0.0)
+    middle = (lowest + below) / 2
+    return float(middle if below < middle else lowest)
 
 
 def _share(part: float, whole: float) -> float:

@@ -16,6 +16,7 @@ from arxivclf.model.encoder import Encoder
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Papers
 
+# The loss that is shown is a mean in which a step counts half as much as one 34 steps later.
 _LOSS_MEMORY = 0.98
 
 
@@ -44,7 +45,7 @@ def choose(settings: TrainSettings, encoder: Encoder, papers: int) -> Chosen:
 
 
 def finetune(encoder: Encoder, papers: Papers, settings: TrainSettings, chosen: Chosen, watcher: Watcher) -> float:
-    """Train all weights in place, with a binary cross-entropy for each label; the mean loss of the last part.
+    """Train all weights in place, with a binary cross-entropy for each label; its last loss, smoothed.
 
     Raises ModelError when the loss is no longer finite.
     """
@@ -63,7 +64,7 @@ def finetune(encoder: Encoder, papers: Papers, settings: TrainSettings, chosen: 
     schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * len(steps)), len(steps))
     # Without dropout the model is as good after one pass, and on a CPU drawing the masks alone is a quarter of a step.
     model.train(settings.dropout)
-    smooth_loss = math.nan
+    loss_sum = loss_weight = 0.0
     with watcher.stage("Training", sum(map(len, steps))):
         for rows in steps:
             logits = encoder.logits(token_ids, rows)
@@ -79,10 +80,10 @@ def finetune(encoder: Encoder, papers: Papers, settings: TrainSettings, chosen: 
                 raise ModelError(
                     f"the loss became {value}; a lower --learning-rate (now {chosen.learning_rate:g}) may help"
                 )
-            smooth_loss = value if math.isnan(smooth_loss) else _LOSS_MEMORY * smooth_loss + (1 - _LOSS_MEMORY) * value
-            watcher.advance(len(rows), loss=smooth_loss)
+            loss_sum, loss_weight = _LOSS_MEMORY * loss_sum + value, _LOSS_MEMORY * loss_weight + 1
+            watcher.advance(len(rows), loss=loss_sum / loss_weight)
     model.eval()
-    return smooth_loss
+    return loss_sum / loss_weight
 
 
 def _tokenize(encoder: Encoder, papers: Papers, watcher: Watcher) -> list[list[int]]:

@@ -1,0 +1,238 @@
+"""Bad input from the command line: one clear line, the exit code of the contract, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from conftest import DATA, error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
+
+from arxivclf.errors import ArxivclfError, UsageError
+
+
+def half(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def make(path: Path, what: str) -> None:
+    if what == "empty":
+        path.touch()
+    elif what == "folder":
+        path.mkdir()
+    elif what == "half a Parquet file":
+        write_parquet(path, papers(300))
+        half(path)
+    elif what == "no abstract":
+        write_parquet(path, [{"id": row["id"], "title": row["title"], "topic": "x"} for row in papers(3)])
+    elif what == "no categories":
+        write_parquet(path, [{"id": row["id"], "title": row["title"], "abstract": "x"} for row in papers(3)])
+
+
+@pytest.mark.parametrize("command", ["train", "label"])
+@pytest.mark.parametrize(
+    ("what", "exit_code", "says"),
+    [
+        ("missing", 2, "dump.parquet: no such file"),
+        ("empty", 1, "dump.parquet: an empty file"),
+        ("folder", 1, "dump.parquet: no dump in this folder"),
+        ("half a Parquet file", 1, "dump.parquet: no whole Parquet file (cut short?)"),
+        (
+            "no abstract",
+            1,
+            'dump.parquet: no column "abstract"; there are id, title, topic. --text-column names another.',
+        ),
+    ],
+)
+def test_dumps_that_cannot_be_read(
+    cli: Callable[..., Result], model: Path, command: str, what: str, exit_code: int, says: str
+) -> None:
+    make(Path("dump.parquet"), what)
+    before = sorted(Path().rglob("*"))
+    result = cli(command, "dump.parquet", *(["--model", model] if command == "label" else []))
+    assert says in error_line(result, exit_code)
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (json.dumps(paper("2102.00001")).encode()[:150], "not JSON"),
+        (json.dumps(paper("2102.00001", title="caf~")).replace("~", "\xe9").encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_a_broken_line_is_rejected_with_its_place(
+    cli: Callable[..., Result], model: Path, bad: bytes, reason: str
+) -> None:
+    dump = write_jsonl(Path("dump.jsonl"), papers(200))
+    dump.write_bytes(dump.read_bytes() + bad)
+    result = cli("label", "dump.jsonl", "--model", model)
+    assert result.exit_code == 0, result.output
+    (reject,) = read_jsonl(Path("dump.labels.rejects.jsonl"))
+    assert (reject["source"], reject["line"], reject["reason"]) == ("dump.jsonl", 201, reason)
+
+
+def test_rejects_of_a_training_are_kept_beside_the_model(cli: Callable[..., Result], tiny_base: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), [*papers(300), paper(704.0001)])
+    result = cli("train", "dump.jsonl", "--base", tiny_base, "--epochs", 0.1, "--max-tokens", 16)
+    assert result.exit_code == 0, result.output
+    (reject,) = read_jsonl(Path("model.rejects.jsonl"))
+    assert (reject["line"], reject["reason"]) == (301, "numeric id")
+    assert "model.rejects.jsonl" in result.stdout
+
+
+def test_no_truth_to_train_on(cli: Callable[..., Result], tiny_base: Path) -> None:
+    make(Path("dump.parquet"), "no categories")
+    line = error_line(cli("train", "dump.parquet", "--base", tiny_base), 1)
+    assert "no papers to train on in dump.parquet: 3 without categories or label" in line
+
+
+def test_an_unknown_category_in_a_task_file(cli: Callable[..., Result], tiny_base: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(30))
+    Path("mine.toml").write_text('[labels.mine]\ncategories = ["cs.LG", "cs.AJ"]\n')
+    line = error_line(cli("train", "dump.jsonl", "--task", "mine.toml", "--base", tiny_base), 1)
+    assert "mine.toml: unknown category 'cs.AJ' in [labels.mine]; nearest: cs.A" in line
+
+
+@pytest.mark.parametrize(("categories", "which"), [("cs.LG", "positive"), ("hep-th", "negative")])
+def test_a_training_set_of_one_class(cli: Callable[..., Result], tiny_base: Path, categories: str, which: str) -> None:
+    write_jsonl(Path("dump.jsonl"), [row | {"categories": categories} for row in papers(100)])
+    line = error_line(cli("train", "dump.jsonl", "--base", tiny_base), 1)
+    assert f"in the train part are {which} for 'ai'" in line
+    assert not Path("model").exists()
+
+
+def break_info(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    info = json.loads((folder / "arxivclf.json").read_text())
+    change(info)
+    (folder / "arxivclf.json").write_text(json.dumps(info))
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no model of ours": (lambda folder: (folder / "arxivclf.json").unlink(), "no arxivclf.json there"),
+    "pickled weights": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        "its weights are pickled (pytorch_model.bin)",
+    ),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no weights there"),
+    "half of the weights": (lambda folder: half(folder / "model.safetensors"), "cannot be loaded"),
+    "code of its own": (
+        lambda folder: (folder / "modeling_own.py").write_text("boom"),
+        "code of its own (modeling_own.py)",
+    ),
+    "asks for code": (
+        lambda folder: (folder / "config.json").write_text(
+            json.dumps(json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "own.Model"}})
+        ),
+        "config.json asks for code of the model's own",
+    ),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "cannot be loaded"),
+    "half of the info": (lambda folder: half(folder / "arxivclf.json"), "arxivclf.json: cannot be read"),
+    "a later format": (lambda folder: break_info(folder, lambda info: info.update(format=99)), "format 99"),
+    "a threshold of 7": (
+        lambda folder: break_info(folder, lambda info: info["thresholds"].update(ai=7)),
+        "a threshold outside [0, 1]",
+    ),
+    "no task": (lambda folder: break_info(folder, lambda info: info.pop("task")), "not as `arxivclf train` writes it"),
+    "another label": (
+        lambda folder: (folder / "config.json").write_text(
+            (folder / "config.json").read_text().replace('"0": "ai"', '"0": "cv"')
+        ),
+        "has the labels ['cv'], not ['ai']",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_models_that_cannot_be_used(cli: Callable[..., Result], model: Path, fault: str) -> None:
+    shutil.copytree(model, "model")
+    breaks, says = BROKEN[fault]
+    breaks(Path("model"))
+    write_jsonl(Path("dump.jsonl"), papers(3))
+    result = cli("label", "dump.jsonl")
+    assert says in error_line(result, 1)
+    assert len(result.stderr.splitlines()) == 1
+    assert not Path("dump.labels.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("pickled weights", "its weights are pickled"),
+        ("code of its own", "code of its own"),
+        ("asks for code", "asks for code"),
+    ],
+)
+def test_bases_that_could_run_code_are_refused(
+    cli: Callable[..., Result], tiny_base: Path, fault: str, says: str
+) -> None:
+    shutil.copytree(tiny_base, "base")
+    BROKEN[fault][0](Path("base"))
+    write_jsonl(Path("dump.jsonl"), papers(100))
+    assert says in error_line(cli("train", "dump.jsonl", "--base", "base"), 1)
+
+
+def test_a_model_that_is_nowhere(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    write_jsonl(Path("dump.jsonl"), papers(3))
+    assert "no such model folder" in error_line(cli("label", "dump.jsonl"), 1)
+    assert "no such model folder" in error_line(cli("label", "dump.jsonl", "--model", "./nowhere"), 1)
+    assert "no such model folder" in error_line(cli("label", "dump.jsonl", "--model", "owner/nowhere"), 1)
+    assert "no such model folder" in error_line(cli("train", "dump.jsonl", "--base", "/no/where"), 1)
+
+
+@pytest.mark.parametrize("device", ["cuda", "tpu"])
+@pytest.mark.parametrize("command", ["train", "label"])
+def test_no_such_device(
+    cli: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch, device: str, command: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_jsonl(Path("dump.jsonl"), papers(3))
+    result = cli(command, "dump.jsonl", "--device", device, *(["--model", model] if command == "label" else []))
+    assert f"no such device: {device}" in error_line(result, 1)
+
+
+def test_a_folder_that_cannot_be_written(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(3))
+    Path("file").touch()
+    assert "file/out.parquet: cannot be written" in error_line(
+        cli("label", "dump.jsonl", "--model", model, "-o", "file/out.parquet"), 1
+    )
+    assert "events" in error_line(cli("label", "dump.jsonl", "--model", model, "--log-json", "file/events"), 2)
+
+
+def test_a_full_disk(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(3))
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    result = cli("label", "dump.jsonl", "--model", model, "--log-json", "/dev/full")
+    assert "no space left on the disk" in error_line(result, 1)
+
+
+def test_errors_cross_process_borders() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(UsageError("a line")))
+    assert isinstance(error, ArxivclfError)
+    assert (str(error), error.exit_code) == ("a line", 2)
+
+
+def test_the_process_itself_prints_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "arxivclf", "train", "absent.parquet"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == "Error: absent.parquet: no such file\n"
+    assert done.stdout == ""
+
+
+def test_the_data_folder_is_no_part_of_the_project() -> None:
+    assert Path(__file__).parents[1] not in DATA.parents

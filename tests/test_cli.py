@@ -1,0 +1,217 @@
+"""The command line as a contract: help, names, defaults, exit codes, and what a start costs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import Result
+from conftest import EXAMPLES, error_line
+
+import arxivclf
+from arxivclf.cli import main
+from arxivclf.config import LabelSettings, TrainSettings
+
+HEAVY = ("torch", "transformers", "polars", "numpy", "pyarrow", "rich", "huggingface_hub")
+COMMANDS = main.list_commands(click.Context(main))
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "arxivclf", *arguments], capture_output=True, text=True, check=True
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    imported = {line.rsplit("|", 1)[-1].strip() for line in start(*arguments).stderr.splitlines()}
+    assert "click" in imported
+    assert not imported & set(HEAVY)
+
+
+def test_help_costs_under_300_ms_of_cpu() -> None:
+    def cpu_s() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "arxivclf", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_s() for _ in range(3)) < 0.3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_command_has_help_with_an_example(cli: Callable[..., Result], command: str, flag: str) -> None:
+    result = cli(command, flag)
+    assert result.exit_code == 0
+    assert f"  arxivclf {command}" in result.stdout.split("Example", 1)[1]
+
+
+# The contract: each option of a command with its default; None where help does not name one.
+CONTRACT: dict[str, dict[str, object]] = {
+    "train": {
+        "--task": ("ai",),
+        "--base": "minilm",
+        "--output": "model",
+        "--config": None,
+        "--since": 2010,
+        "--max-papers": None,
+        "--sample": None,
+        "--undersample": None,
+        "--weak-negatives": None,
+        "--weak-negative-share": 0.10,
+        "--validation": None,
+        "--split": "hash",
+        "--clean": "none",
+        "--epochs": None,
+        "--learning-rate": None,
+        "--batch-size": 32,
+        "--max-tokens": 512,
+        "--device": "auto",
+        "--seed": 0,
+        "--quiet": False,
+        "--log-json": None,
+        "--id-column": None,
+        "--text-column": None,
+        "--label-column": None,
+    },
+    "label": {
+        "--model": "model",
+        "--output": None,
+        "--rejects": None,
+        "--keep": (),
+        "--limit": None,
+        "--chunk-rows": 8_192,
+        "--threshold": None,
+        "--max-rejects": 0.01,
+        "--overwrite": False,
+        "--device": "auto",
+        "--seed": 0,
+        "--quiet": False,
+        "--log-json": None,
+        "--id-column": None,
+        "--text-column": None,
+        "--label-column": None,
+    },
+    "report": {"--label": None, "--threshold": None},
+    "tasks": {"--categories": False},
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_and_defaults_are_those_of_the_contract(command: str) -> None:
+    found = main.get_command(click.Context(main), command)
+    assert found is not None
+    values = found.make_context(command, ["a-file"] if command in ("train", "label") else []).params
+    options = {
+        max(option.opts, key=len): values[option.name] for option in found.params if isinstance(option, click.Option)
+    }
+    assert options == CONTRACT[command]
+
+
+def test_every_setting_is_an_option_or_named_in_its_docstring() -> None:
+    for settings, command in ((TrainSettings, "train"), (LabelSettings, "label")):
+        fields = set(settings.__dataclass_fields__)
+        options = {name.lstrip("-").replace("-", "_") for name in CONTRACT[command]}
+        assert options - fields <= {"config", "quiet", "log_json", "seed"}
+        assert fields - options - {"snapshots"} <= {
+            "schedule",
+            "warmup",
+            "adam_betas",
+            "adam_epsilon",
+            "weight_decay",
+            "max_gradient_norm",
+            "dropout",
+            "precision",
+        }
+
+
+def test_bad_usage_is_one_line_and_exit_code_2(cli: Callable[..., Result]) -> None:
+    for arguments, says in (
+        (["label"], "Missing argument"),
+        (["train", "--epochs", "many", "x"], "not a valid float"),
+        (["train", "--clean", "soap", "x"], "soap"),
+        (["lable"], "No such command"),
+        (["train", "--epochs", "0", "x"], "epochs must be above 0"),
+        (["label", "x", "--threshold", "7"], "threshold must be"),
+        (["train"], "no dump to train on"),
+        (["train", "x", "--config", "absent.toml"], "no such settings file"),
+    ):
+        assert says in error_line(cli(*arguments), 2)
+
+
+def test_without_a_command_the_help_is_shown(cli: Callable[..., Result]) -> None:
+    result = cli()
+    assert result.exit_code == 2
+    assert "Commands:" in result.output
+
+
+def test_tasks(cli: Callable[..., Result]) -> None:
+    shown = cli("tasks")
+    assert shown.exit_code == 0
+    for name in ("ai", "cv", "nlp", "robotics", "cyber", "stat.ML", "cmp-lg"):
+        assert name in shown.stdout
+    own = cli("tasks", EXAMPLES / "own-task.toml")
+    assert "quantum" in own.stdout
+    assert "astro-ph.*" in own.stdout
+    assert "cmp-lg (counts as cs.CL)" in cli("tasks", "--categories").stdout
+
+
+def test_an_interrupt_exits_with_130(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("arxivclf.training.train.train", interrupted)
+    assert "interrupted" in error_line(cli("train", "dump.parquet"), 130)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m arxivclf tasks --categories | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_the_public_names_are_there() -> None:
+    for name in arxivclf.__all__:
+        assert getattr(arxivclf, name).__name__ == name
+    assert set(arxivclf.__all__) <= set(dir(arxivclf))
+    with pytest.raises(AttributeError, match="nope"):
+        _ = arxivclf.nope
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    code = "import sys, arxivclf; print(sorted(m for m in sys.modules if m.split('.')[0] in " + repr(HEAVY) + "))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert os.environ.get("PJRT_DEVICE") is None
+
+
+def test_imports_run_downwards_only() -> None:
+    """cli, then training and labelling side by side, then model, then corpus; reporting stands on the ground."""
+    ground = {"errors", "files", "progress", "config"}
+    below = {
+        "corpus": set(),
+        "reporting": set(),
+        "model": {"corpus"},
+        "training": {"corpus", "model", "reporting"},
+        "labelling": {"corpus", "model"},
+        "cli": {"corpus", "model", "reporting", "training", "labelling"},
+    }
+    package = Path(arxivclf.__file__).parent
+    for room, may in below.items():
+        for path in (package / room).glob("*.py"):
+            words = [line.split() for line in path.read_text().splitlines() if "arxivclf." in line]
+            imported = {line[1].split(".")[1] for line in words if line[:1] == ["from"] and "." in line[1]}
+            assert imported <= may | ground | {room}, path
+    for room in ("corpus", "reporting"):
+        text = "".join(path.read_text() for path in (package / room).glob("*.py"))
+        assert "import torch" not in text
+        assert "import click" not in text

@@ -1,0 +1,171 @@
+"""Figures and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import Result
+from conftest import error_line
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_curve,
+    precision_score,
+    recall_score,
+)
+
+from arxivclf import report
+from arxivclf.errors import DataError, UsageError
+from arxivclf.reporting.metrics import Confusion, best_threshold
+
+PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
+SCORED = st.lists(
+    st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0])), min_size=1, max_size=40
+)
+
+
+def test_a_worked_example() -> None:
+    confusion = Confusion(true_positives=6, false_positives=2, false_negatives=4, true_negatives=88)
+    assert (confusion.support, confusion.papers) == (10, 100)
+    assert confusion.accuracy == pytest.approx(0.94)
+    assert confusion.precision == pytest.approx(0.75)
+    assert confusion.recall == pytest.approx(0.6)
+    assert confusion.f1 == pytest.approx(2 / 3)
+    assert confusion.of_negatives.recall == pytest.approx(88 / 90)
+
+
+@given(PAIRS)
+def test_figures_are_those_of_scikit_learn(pairs: list[tuple[bool, bool]]) -> None:
+    truth, labels = map(list, zip(*pairs, strict=True))
+    ours = Confusion.count(truth, labels)
+    negatives, false_positives, false_negatives, positives = confusion_matrix(
+        truth, labels, labels=[False, True]
+    ).ravel()
+    assert (ours.true_positives, ours.false_positives) == (positives, false_positives)
+    assert (ours.false_negatives, ours.true_negatives) == (false_negatives, negatives)
+    for mine, theirs in (
+        (ours.accuracy, accuracy_score(truth, labels)),
+        (ours.precision, precision_score(truth, labels, zero_division=np.nan)),
+        (ours.recall, recall_score(truth, labels, zero_division=np.nan)),
+        (ours.f1, f1_score(truth, labels, zero_division=np.nan)),
+    ):
+        assert mine == pytest.approx(theirs, nan_ok=True)
+
+
+@given(SCORED)
+def test_no_threshold_beats_the_best(pairs: list[tuple[bool, float]]) -> None:
+    truth, scores = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+    threshold = best_threshold(truth, scores)
+    assert 0 <= threshold <= 1
+    if not truth.any():
+        assert threshold == 0.5
+        return
+    reached = f1_score(truth, scores >= threshold)
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    with np.errstate(invalid="ignore"):
+        assert reached == pytest.approx(np.nanmax(2 * precision * recall / (precision + recall)))
+
+
+def test_neighbouring_floats_stay_on_their_sides() -> None:
+    low = np.float32(0.3)
+    high = np.nextafter(low, np.float32(1))
+    threshold = best_threshold([True, False], np.array([high, low], dtype=np.float32))
+    assert (pl.Series([high, low], dtype=pl.Float32) >= threshold).to_list() == [True, False]
+
+
+def labels_frame() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": [f"2101.{n:05d}" for n in range(1, 101)],
+            "ai": [True] * 8 + [False] * 92,
+            "ai_score": [0.9] * 6 + [0.6] * 2 + [0.4] * 4 + [0.1] * 88,
+            "ai_truth": [True] * 6 + [False] * 2 + [True] * 4 + [False] * 88,
+            "cv": [True] + [False] * 99,
+            "cv_score": [0.9] + [0.1] * 99,
+            "cv_truth": [True, *[None] * 9, *[False] * 90],
+        },
+        schema_overrides={"cv_truth": pl.Boolean},
+    )
+
+
+@pytest.fixture(params=["parquet", "jsonl", "csv"])
+def labels(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / f"x.labels.{request.param}"
+    frame = labels_frame()
+    {"parquet": frame.write_parquet, "jsonl": frame.write_ndjson, "csv": frame.write_csv}[request.param](path)
+    return path
+
+
+def test_every_form_of_labels_is_read(labels: Path) -> None:
+    ai, cv = report(labels).labels
+    assert (ai.name, ai.papers, ai.labelled, ai.unknown) == ("ai", 100, 8, 0)
+    assert ai.confusion == Confusion(6, 2, 4, 88)
+    assert (cv.name, cv.unknown, cv.confusion) == ("cv", 9, Confusion(1, 0, 0, 90))
+
+
+def test_a_threshold_labels_anew(labels: Path) -> None:
+    (ai,) = report(labels, label="ai", threshold=0.3).labels
+    assert ai.confusion == Confusion(10, 2, 0, 88)
+
+
+def test_the_screen_shows_what_there_is_to_know(cli: Callable[..., Result], tmp_path: Path) -> None:
+    labels_frame().write_parquet(tmp_path / "x.labels.parquet")
+    shown = cli("report", "x.labels.parquet", "--label", "ai")
+    assert shown.exit_code == 0
+    squeezed = "\n".join(" ".join(line.split()) for line in shown.stdout.splitlines())
+    assert "ai 100 papers, 8 labelled (8.0%)" in squeezed
+    assert "ai 6 (60.0%) 4 (40.0%) 10" in squeezed
+    assert "not ai 2 (2.2%) 88 (97.8%) 90" in squeezed
+    assert "ai 0.7500 0.6000 0.6667 10" in squeezed
+    assert "accuracy 0.9400 100" in squeezed
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_shares_of_nothing_are_shown_as_such(cli: Callable[..., Result], tmp_path: Path) -> None:
+    labels_frame().filter(~pl.col("ai_truth") & ~pl.col("ai")).write_parquet(tmp_path / "none.parquet")
+    assert math.isnan(report(tmp_path / "none.parquet", "ai").labels[0].confusion.precision)
+    shown = cli("report", "none.parquet", "--label", "ai")
+    assert shown.exit_code == 0
+    assert "nan" not in shown.stdout
+
+
+def test_the_test_split_of_a_model_is_the_default(cli: Callable[..., Result], model: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(model)
+    by_default, by_name = cli("report"), cli("report", model)
+    assert by_default.exit_code == by_name.exit_code == 0
+    assert by_default.stdout.splitlines()[2:] == by_name.stdout.splitlines()[2:]
+
+
+def test_what_cannot_be_reported(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    frame = labels_frame()
+    frame.drop("ai_truth", "cv_truth").write_parquet(tmp_path / "bare.parquet")
+    with pytest.raises(DataError, match="no labels with scores and truth"):
+        report(tmp_path / "bare.parquet")
+    frame.with_columns(ai_truth=pl.lit(None, pl.Boolean)).write_parquet(tmp_path / "blind.parquet")
+    with pytest.raises(DataError, match="no truth for 'ai'"):
+        report(tmp_path / "blind.parquet")
+    frame.clear().write_parquet(tmp_path / "none.parquet")
+    with pytest.raises(DataError, match="holds no rows"):
+        report(tmp_path / "none.parquet")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    with pytest.raises(DataError, match="empty file"):
+        report(tmp_path / "empty.csv")
+    frame.write_parquet(tmp_path / "whole.parquet")
+    half = (tmp_path / "whole.parquet").read_bytes()
+    (tmp_path / "half.parquet").write_bytes(half[: len(half) // 2])
+    with pytest.raises(DataError, match="not a whole table"):
+        report(tmp_path / "half.parquet")
+    with pytest.raises(UsageError, match="no label 'nlp'; there are ai, cv"):
+        report(tmp_path / "whole.parquet", "nlp")
+    with pytest.raises(UsageError, match="threshold"):
+        report(tmp_path / "whole.parquet", threshold=2)
+    assert "no such file" in error_line(cli("report", "absent.parquet"), 2)
+    assert "no ./model here" in error_line(cli("report"), 1)
