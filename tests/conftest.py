@@ -1,4 +1,4 @@
-"""What all tests share: the example dump, a tiny seeded encoder, a model trained on it, and a way to call the program."""
+"""What all tests share: the example dump, a tiny encoder, a model trained on it, and a way to call the program."""
 
 from __future__ import annotations
 
