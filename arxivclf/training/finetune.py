@@ -31,13 +31,13 @@ class Chosen:
 
 
 def choose(settings: TrainSettings, encoder: Encoder, papers: int) -> Chosen:
-    """The epochs that give a small dump enough steps, and the learning rate that fits the size of the base.
+    """The epochs that give a small dump enough steps (six at most), and the learning rate that fits the size of the base.
 
     Small encoders want larger steps: 1e-4 served MiniLM (width 384), 2e-5 is the usual rate of BERT-base (768).
     """
     width = getattr(encoder.model.config, "hidden_size", 768)
     return Chosen(
-        epochs=settings.epochs or float(min(10, max(1, round(5_000 / papers)))),
+        epochs=settings.epochs or float(min(6, max(1, round(5_000 / papers)))),
         learning_rate=settings.learning_rate or (1e-4 if width <= 512 else 2e-5),
         device=str(encoder.device.where),
         precision=str(encoder.device.precision).removeprefix("torch."),
