@@ -31,7 +31,7 @@ class Chosen:
 
 
 def choose(settings: TrainSettings, encoder: Encoder, papers: int) -> Chosen:
-    """The epochs that give a small dump enough steps (six at most), and the learning rate that fits the size of the base.
+    """Epochs that give a small dump enough steps (six at most), and the learning rate that fits the size of the base.
 
     Small encoders want larger steps: 1e-4 served MiniLM (width 384), 2e-5 is the usual rate of BERT-base (768).
     """
