@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from arxivclf.config import LabelSettings, TrainSettings
     from arxivclf.corpus.tasks import Task
+    from arxivclf.labelling.classifier import Classifier
     from arxivclf.labelling.local import label
-    from arxivclf.model.classifier import Classifier
     from arxivclf.reporting.report import report
     from arxivclf.training.train import train
 
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 __all__ = ["Classifier", "LabelSettings", "Task", "TrainSettings", "label", "report", "train"]
 
 _HOMES = {
-    "Classifier": "arxivclf.model.classifier",
+    "Classifier": "arxivclf.labelling.classifier",
     "LabelSettings": "arxivclf.config",
     "Task": "arxivclf.corpus.tasks",
     "TrainSettings": "arxivclf.config",

@@ -10,6 +10,7 @@ import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -67,20 +68,24 @@ class TrainSettings:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
-        for name, holds, rule in (
+        _check(
+            self,
             ("max_papers", self.max_papers is None or self.max_papers > 0, "above 0"),
             ("sample", self.sample is None or 0 < self.sample <= 100, "a percentage above 0, 100 at most"),
-            ("undersample", self.undersample is None or self.undersample > 0, "above 0"),
+            ("undersample", self.undersample is None or 0 < self.undersample < inf, "above 0"),
             ("weak_negative_share", 0 <= self.weak_negative_share < 1, "at least 0 and below 1"),
-            ("epochs", self.epochs is None or self.epochs > 0, "above 0"),
-            ("learning_rate", self.learning_rate is None or self.learning_rate > 0, "above 0"),
+            ("epochs", self.epochs is None or 0 < self.epochs < inf, "above 0"),
+            ("learning_rate", self.learning_rate is None or 0 < self.learning_rate < inf, "above 0"),
+            ("seed", 0 <= self.seed < 2**32, "at least 0 and below 2**32"),
+            ("adam_betas", all(0 <= beta < 1 for beta in self.adam_betas), "at least 0 and below 1"),
+            ("adam_epsilon", 0 < self.adam_epsilon < inf, "above 0"),
+            ("weight_decay", 0 <= self.weight_decay < inf, "at least 0"),
+            ("max_gradient_norm", 0 < self.max_gradient_norm < inf, "above 0"),
             ("batch_size", self.batch_size > 0, "above 0"),
             ("max_tokens", self.max_tokens >= 8, "8 at least"),
             ("warmup", 0 <= self.warmup < 1, "at least 0 and below 1"),
             ("task", bool(self.task), "at least one task"),
-        ):
-            if not holds:
-                raise UsageError(f"{name.replace('_', '-')} must be {rule}, not {getattr(self, name)}")
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON and TOML hold them."""
@@ -91,19 +96,24 @@ class TrainSettings:
 class LabelSettings:
     """Everything that decides what labels come out of a dump.
 
-    `output` is a file or `-`; None names it after the first snapshot. `threshold` replaces those of the model.
-    `max_rejects` is the share of rejected rows above which the run fails.
+    `model` names one model or several, whose labels stand side by side; `task` names the labels of one that has no
+    names of its own. `output` is a file or `-`; None names it after the first snapshot. `reuse` are an earlier dump's
+    labels. `threshold` replaces those of the models. `max_rejects` is the share of rejected rows above which the run
+    fails, repeated ids apart; `keep_duplicates` labels every row of an id, and not just the last.
     """
 
     snapshots: tuple[str, ...] = ()
-    model: str = "model"
+    model: tuple[str, ...] = ("model",)
+    task: tuple[str, ...] = ()
     output: str | None = None
     rejects: str | None = None
+    reuse: str | None = None
     keep: tuple[str, ...] = ()
     limit: int | None = None
     chunk_rows: int = 8_192
     threshold: float | None = None
     max_rejects: float = 0.01
+    keep_duplicates: bool = False
     overwrite: bool = False
     device: DeviceName = "auto"
     seed: int = 0
@@ -112,14 +122,22 @@ class LabelSettings:
     label_column: str | None = None
 
     def __post_init__(self) -> None:
-        for name, holds, rule in (
+        _check(
+            self,
+            ("keep", len(set(self.keep)) == len(self.keep), "columns that differ"),
+            ("model", bool(self.model), "at least one model"),
             ("limit", self.limit is None or self.limit > 0, "above 0"),
             ("chunk_rows", self.chunk_rows > 0, "above 0"),
             ("threshold", self.threshold is None or 0 <= self.threshold <= 1, "at least 0 and at most 1"),
             ("max_rejects", 0 <= self.max_rejects <= 1, "at least 0 and at most 1"),
-        ):
-            if not holds:
-                raise UsageError(f"{name.replace('_', '-')} must be {rule}, not {getattr(self, name)}")
+        )
+
+
+def _check(settings: object, *rules: tuple[str, bool, str]) -> None:
+    """Raise UsageError for the first rule (a setting, whether it holds, what it must be) that does not hold."""
+    for name, holds, rule in rules:
+        if not holds:
+            raise UsageError(f"{name.replace('_', '-')} must be {rule}, not {getattr(settings, name)}")
 
 
 def read_train_settings(path: Path, given: Mapping[str, Any]) -> TrainSettings:
@@ -144,9 +162,10 @@ def read_train_settings(path: Path, given: Mapping[str, Any]) -> TrainSettings:
             raise DataError(f"{path}: unknown setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         read[name] = _relative(name, _converted(value, hints[name], f"{path}: {name}"), path.parent)
     try:
-        return replace(TrainSettings(**read), **given)
+        settings = TrainSettings(**read)
     except UsageError as error:
-        raise type(error)(f"{error}") from None
+        raise DataError(f"{path}: {error}") from None
+    return replace(settings, **given)
 
 
 def _relative(name: str, value: Any, folder: Path) -> Any:

@@ -18,7 +18,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises DataError where it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished-{os.getpid()}")
+    # One name for all who write it, so that what a killed process leaves is written over by the next.
+    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(unfinished, "wb") as file:
@@ -26,11 +27,21 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk, too: a rename is only safe from a power cut after this."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError) -> DataError:

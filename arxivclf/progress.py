@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 
 class Watcher:
-    """Hears of the stages of a job. All methods may be overridden; none may fail the job."""
+    """Hears of the stages of a job. All methods may be overridden."""
 
-    def begin(self, stage: str, total: int | None) -> None:
-        """A stage starts; `total` is its count of papers, None where nobody knows it."""
+    def begin(self, stage: str, total: int | None, done: int = 0) -> None:
+        """A stage starts; `total` is its count of papers, None where nobody knows it, `done` those done before."""
 
     def advance(self, papers: int, share: float | None = None, **facts: float) -> None:
         """`papers` more are done; `share` is the share of the stage done so far, where papers cannot be counted ahead.
@@ -29,9 +29,9 @@ class Watcher:
         """A line that a person should read, and the figures in it."""
 
     @contextmanager
-    def stage(self, stage: str, total: int | None = None) -> Iterator[None]:
+    def stage(self, stage: str, total: int | None = None, done: int = 0) -> Iterator[None]:
         """Begin and end a stage around a block."""
-        self.begin(stage, total)
+        self.begin(stage, total, done)
         try:
             yield
         finally:

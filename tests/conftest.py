@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from arxivclf.cli import main
+from arxivclf.corpus.snapshot import Snapshot
+from arxivclf.corpus.sources import fetch, resolve
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -113,6 +115,11 @@ def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def snapshot(*paths: object, **how: Any) -> Snapshot:
+    """A dump of local files."""
+    return Snapshot(tuple(fetch(resolve([str(path) for path in paths]), Path())), **how)
 
 
 def error_line(result: Result, exit_code: int) -> str:

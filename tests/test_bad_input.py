@@ -117,7 +117,16 @@ def break_info(folder: Path, change: Callable[[dict[str, Any]], object]) -> None
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no model of ours": (lambda folder: (folder / "arxivclf.json").unlink(), "no arxivclf.json there"),
+    "an empty folder": (lambda folder: [path.unlink() for path in folder.iterdir()], "not the folder of a model"),
+    "a bare encoder": (
+        lambda folder: (
+            (folder / "arxivclf.json").unlink(),
+            (folder / "config.json").write_text(
+                (folder / "config.json").read_text().replace("BertForSequenceClassification", "BertModel")
+            ),
+        ),
+        "no arxivclf.json there and no sequence classifier",
+    ),
     "pickled weights": (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
         "its weights are pickled (pytorch_model.bin)",
@@ -183,7 +192,7 @@ def test_bases_that_could_run_code_are_refused(
 def test_a_model_that_is_nowhere(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     write_jsonl(Path("dump.jsonl"), papers(3))
-    assert "no such model folder" in error_line(cli("label", "dump.jsonl"), 1)
+    assert "no ./model here; `arxivclf train` makes one" in error_line(cli("label", "dump.jsonl"), 1)
     assert "no such model folder" in error_line(cli("label", "dump.jsonl", "--model", "./nowhere"), 1)
     assert "no such model folder" in error_line(cli("label", "dump.jsonl", "--model", "owner/nowhere"), 1)
     assert "no such model folder" in error_line(cli("train", "dump.jsonl", "--base", "/no/where"), 1)

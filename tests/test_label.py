@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ import zstandard
 from click.testing import Result
 from conftest import PAPERS, error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
 
-from arxivclf import LabelSettings, label
+from arxivclf import Classifier, LabelSettings, label
 from arxivclf.corpus.text import hash_texts
 
 
 def labels(model: Path, dump: Path, output: Path, **how: Any) -> pl.DataFrame:
-    label(LabelSettings((str(dump),), model=str(model), output=str(output), **how))
+    label(LabelSettings((str(dump),), model=(str(model),), output=str(output), **how))
     return pl.read_parquet(output)
 
 
@@ -53,7 +54,7 @@ def test_every_form_holds_the_same_labels(model: Path, tmp_path: Path, form: str
     dump = write_jsonl(tmp_path / "dump.jsonl", papers(20))
     expected = labels(model, dump, tmp_path / "expected.parquet")
     path = tmp_path / f"out{form}"
-    label(LabelSettings((str(dump),), model=str(model), output=str(path), chunk_rows=20))
+    label(LabelSettings((str(dump),), model=(str(model),), output=str(path), chunk_rows=20))
     if form == ".parquet":
         found = pl.read_parquet(path)
     elif form == ".csv":
@@ -71,11 +72,21 @@ def test_every_form_holds_the_same_labels(model: Path, tmp_path: Path, form: str
     )
 
 
-def test_chunks_change_nothing(model: Path, tmp_path: Path) -> None:
-    whole = labels(model, PAPERS, tmp_path / "whole.parquet")
-    parts = labels(model, PAPERS, tmp_path / "parts.parquet", chunk_rows=37)
-    assert whole.drop("ai", "ai_score").equals(parts.drop("ai", "ai_score"))
-    assert whole.get_column("ai_score").to_numpy() == pytest.approx(parts.get_column("ai_score").to_numpy(), abs=1e-6)
+def test_a_score_depends_on_the_text_alone(model: Path, tmp_path: Path) -> None:
+    # All the tokens that the base takes, so that the papers of the example dump differ in length.
+    wide = tmp_path / "wide"
+    shutil.copytree(model, wide)
+    info = json.loads((wide / "arxivclf.json").read_text())
+    (wide / "arxivclf.json").write_text(json.dumps(info | {"max_tokens": 128}))
+    whole = labels(wide, PAPERS, tmp_path / "whole.parquet")
+    assert len({len(ids) for ids in Classifier.load(wide).models[0].tokenize(texts())}) > 20
+    for chunk_rows in (1, 37):
+        parts = labels(wide, PAPERS, tmp_path / f"{chunk_rows}.parquet", chunk_rows=chunk_rows)
+        assert whole.equals(parts)
+
+
+def texts() -> list[str]:
+    return [row["abstract"] for row in read_jsonl(PAPERS)]
 
 
 def test_rows_are_papers_or_rejects_and_the_summary_counts_them(cli: Callable[..., Result], model: Path) -> None:
@@ -99,15 +110,16 @@ def test_rows_are_papers_or_rejects_and_the_summary_counts_them(cli: Callable[..
         assert expected in shown
 
 
-def test_too_many_rejects_fail_the_run_and_lose_nothing(cli: Callable[..., Result], model: Path) -> None:
+def test_a_dump_of_too_many_rejects_fails_before_any_work(cli: Callable[..., Result], model: Path) -> None:
     write_jsonl(Path("dump.jsonl"), [*papers(9), paper("wrong")])
     line = error_line(cli("label", "dump.jsonl", "--model", model, "--rejects", "bad.jsonl"), 1)
-    assert "1 of 10 rows rejected (1 malformed id)" in line
-    assert "bad.jsonl" in line
-    assert len(pl.read_parquet("dump.labels.parquet")) == 9
+    assert "1 of 10 rows of dump.jsonl would be rejected (1 malformed id)" in line
+    assert "see bad.jsonl" in line
     assert len(read_jsonl(Path("bad.jsonl"))) == 1
-    allowed = cli("label", "dump.jsonl", "--model", model, "--max-rejects", 0.1, "--overwrite")
+    assert sorted(path.name for path in Path().iterdir()) == ["bad.jsonl", "dump.jsonl"]
+    allowed = cli("label", "dump.jsonl", "--model", model, "--max-rejects", 0.1)
     assert allowed.exit_code == 0, allowed.output
+    assert len(pl.read_parquet("dump.labels.parquet")) == 9
 
 
 def test_nothing_but_rejects_makes_no_labels(cli: Callable[..., Result], model: Path) -> None:
@@ -176,5 +188,5 @@ def test_events_are_json_lines(cli: Callable[..., Result], model: Path) -> None:
     events = read_jsonl(Path("events.jsonl"))
     assert [event["event"] for event in events if event["event"] != "progress"][-2:] == ["end", "done"]
     assert events[-1]["papers"] == 5
-    error_line(cli("label", "dump.jsonl", "--model", model, "--log-json", "events.jsonl"), 2)
+    error_line(cli("label", "dump.jsonl", "--model", model, "--threshold", 1, "--log-json", "events.jsonl"), 2)
     assert "already" in read_jsonl(Path("events.jsonl"))[-1]["message"]

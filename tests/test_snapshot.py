@@ -12,18 +12,19 @@ from typing import Any
 import polars as pl
 import pytest
 import zstandard
-from conftest import DATA, PAPERS, paper, papers, real_data, write_jsonl, write_parquet
+from conftest import DATA, PAPERS, paper, papers, real_data, snapshot, write_jsonl, write_parquet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arxivclf.corpus.columns import PAPER, Naming
 from arxivclf.corpus.rejects import RAW_CHARACTERS, Reject
 from arxivclf.corpus.snapshot import Snapshot, stem
+from arxivclf.corpus.sources import fetch, resolve
 from arxivclf.errors import DataError, UsageError
 
 
 def read(*paths: Path | str, chunk_rows: int = 3, **how: Any) -> tuple[pl.DataFrame, list[Reject]]:
-    chunks = list(Snapshot(tuple(map(str, paths)), **how).chunks(chunk_rows))
+    chunks = list(snapshot(*paths, **how).chunks(chunk_rows))
     frames = [chunk.papers for chunk in chunks if len(chunk.papers)]
     return (pl.concat(frames) if frames else pl.DataFrame()), [r for chunk in chunks for r in chunk.rejects]
 
@@ -194,8 +195,8 @@ def test_a_missing_column_names_those_there_are(tmp_path: Path, naming: Naming, 
 def test_kept_columns_have_their_type_where_all_files_agree(tmp_path: Path) -> None:
     table = write_parquet(tmp_path / "a.parquet", [row | {"pages": 3} for row in papers(2)])
     lines = write_jsonl(tmp_path / "b.jsonl", [row | {"pages": 3} for row in papers(2)])
-    assert Snapshot((str(table),), keep=("pages", "title")).kept_types() == {"pages": pl.Int64(), "title": pl.String()}
-    assert Snapshot((str(table), str(lines)), keep=("pages",)).kept_types() == {"pages": pl.String()}
+    assert snapshot(table, keep=("pages", "title")).kept_types() == {"pages": pl.Int64(), "title": pl.String()}
+    assert snapshot(table, lines, keep=("pages",)).kept_types() == {"pages": pl.String()}
     found, _ = read(lines, keep=("pages",))
     assert found.get_column("keep:pages").to_list() == ["3", "3"]
 
@@ -204,9 +205,9 @@ def test_folders_and_globs_are_read_by_name(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.jsonl.gz", "notes.txt", "a.labels.jsonl", "a.rejects.jsonl", ".hidden.jsonl"):
         (tmp_path / name).write_bytes(b"{}")
     names = ["a.jsonl.gz", "b.jsonl"]
-    assert [Path(path).name for path in Snapshot((str(tmp_path),)).files()] == names
-    assert [Path(path).name for path in Snapshot((str(tmp_path / "[ab].jsonl*"),)).files()] == names
-    assert len(Snapshot((str(tmp_path), str(tmp_path / "b.jsonl"))).files()) == 2
+    assert [Path(path).name for path in resolve([str(tmp_path)])] == names
+    assert [Path(path).name for path in resolve([str(tmp_path / "[ab].jsonl*")])] == names
+    assert len(resolve([str(tmp_path), str(tmp_path / "b.jsonl")])) == 2
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ def test_half_a_parquet_file_is_noticed_before_any_work(tmp_path: Path) -> None:
     whole = write_parquet(tmp_path / "dump.parquet", papers(500)).read_bytes()
     (tmp_path / "dump.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="no whole Parquet file"):
-        Snapshot((str(tmp_path / "dump.parquet"),)).check()
+        snapshot(tmp_path / "dump.parquet").check()
 
 
 def test_absent_files_and_bare_folders(tmp_path: Path) -> None:
@@ -247,11 +248,13 @@ def test_absent_files_and_bare_folders(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in papers(5)).encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
-    found, _ = read("-")
-    assert len(found) == 5
+    (source,) = fetch(resolve(["-"]), tmp_path)
+    assert source.name == "standard input"
+    (chunk,) = Snapshot((source,)).chunks()
+    assert len(chunk.papers) == 5
 
 
 @pytest.mark.parametrize(
@@ -300,7 +303,7 @@ def test_every_row_is_a_paper_or_a_reject_whatever_the_chunks(
 def test_the_share_done_grows_to_one(tmp_path: Path) -> None:
     first = write_jsonl(tmp_path / "a.jsonl", papers(50))
     second = write_parquet(tmp_path / "b.parquet", papers(50))
-    shares = [chunk.share for chunk in Snapshot((str(first), str(second))).chunks(10)]
+    shares = [chunk.share for chunk in snapshot(first, second).chunks(10)]
     assert shares == sorted(shares)  # type: ignore[type-var]
     assert shares[-1] == 1.0
 

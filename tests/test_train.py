@@ -17,7 +17,7 @@ from arxivclf.config import read_train_settings
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.splits import split_by_hash
 from arxivclf.errors import ArxivclfError, DataError, UsageError
-from arxivclf.model.batches import by_length, shuffled
+from arxivclf.model.batches import of_one_shape, shuffled
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
 
@@ -152,9 +152,12 @@ def test_batches_hold_every_paper_once() -> None:
     assert [batch.tolist() for batch in first] != [batch.tolist() for batch in second]
     spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in first]
     assert max(spread) < 10
-    scoring = list(by_length(lengths, token_budget=256))
-    assert sorted(row for batch in scoring for row in batch) == list(range(1_000))
-    assert all(len(batch) * max(lengths[row] for row in batch) <= 256 for batch in scoring)
+    scoring = list(of_one_shape(lengths, token_budget=256))
+    assert sorted(row for batch, _ in scoring for row in batch) == list(range(1_000))
+    for batch, (rows, width) in scoring:
+        assert len(batch) <= rows
+        assert rows * width <= 256
+        assert {-(-lengths[row] // 16) * 16 for row in batch} == {width}
 
 
 def test_the_model_folder_is_whole_and_opens_in_transformers(model: Path) -> None:
@@ -188,14 +191,12 @@ def test_it_learns(model: Path) -> None:
 
 def test_the_kept_labels_are_what_the_saved_model_says(model: Path) -> None:
     kept = pl.read_parquet(model / "test.labels.parquet")
-    classifier = Classifier.load(model, "cpu")
+    (loaded,) = Classifier.load(model, device="cpu").models
     rows = {row["id"]: row for row in map(json.loads, PAPERS.read_text().splitlines())}
     texts = [" ".join(f"{rows[i]['title']}. {rows[i]['abstract']}".split()) for i in kept.get_column("id")]
-    scores = classifier.scores(pl.Series(texts))[:, 0]
+    scores = loaded.scores(loaded.tokenize(texts))[:, 0]
     assert kept.get_column("ai_score").to_numpy() == pytest.approx(scores, abs=1e-6)
-    assert (kept.get_column("ai_score") >= classifier.info.thresholds["ai"]).to_list() == kept.get_column(
-        "ai"
-    ).to_list()
+    assert (kept.get_column("ai_score") >= loaded.thresholds["ai"]).to_list() == kept.get_column("ai").to_list()
 
 
 def test_the_same_seed_gives_the_same_model(tiny_base: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from arxivclf.cli.screen import Screen
 from arxivclf.config import LabelSettings
 
 if TYPE_CHECKING:
-    from arxivclf.labelling.local import LabelSummary
+    from arxivclf.labelling.job import LabelSummary
 
 
 _option = partial(options.setting, LabelSettings)
@@ -27,7 +27,15 @@ Examples:
   zcat dump.jsonl.gz | arxivclf label - -o - | head""",
 )
 @options.snapshots(required=True)
-@_option("--model", metavar="DIR|NAME", help="The model folder, or a hub name with @REVISION.")
+@_option(
+    "--model",
+    metavar="DIR|NAME",
+    multiple=True,
+    help="A model folder, or hub name with @REVISION. Repeatable: one pass.",
+)
+@_option(
+    "--task", metavar="NAME|FILE.toml", multiple=True, help="Names the labels of a model without names of its own."
+)
 @_option(
     "-o",
     "--output",
@@ -35,11 +43,13 @@ Examples:
     help="A .parquet, .jsonl (.gz, .zst) or .csv file, or -.  [default: <first snapshot's stem>.labels.parquet]",
 )
 @_option("--rejects", metavar="FILE", help="Where rejected rows go.  [default: <output stem>.rejects.jsonl]")
+@_option("--reuse", metavar="LABELS", help="Take over scores from these labels where the paper's text is the same.")
 @_option("--keep", metavar="COLUMNS", multiple=True, help="Columns of the dump to keep, with commas between.")
 @_option("--limit", type=int, metavar="N", help="Stop after so many papers.")
 @_option("--chunk-rows", type=int, metavar="N", help="Rows read at a time.")
 @_option("--threshold", type=float, metavar="F", help="Give a label from this score on.  [default: the model's own]")
 @_option("--max-rejects", type=float, metavar="F", help="Fail when a larger share of rows is rejected.")
+@_option("--keep-duplicates", is_flag=True, help="Label every row of an id that comes again, not just the last.")
 @_option("--overwrite", is_flag=True, help="Replace labels that are there.")
 @options.naming
 @options.computing
@@ -53,8 +63,11 @@ def command(ctx: click.Context, /, quiet: bool, log_json: str | None, **_: Any) 
     """
     given = options.given(ctx, LabelSettings)
     if "keep" in given:
-        given["keep"] = tuple(name.strip() for names in given["keep"] for name in names.split(",") if name.strip())
+        given["keep"] = tuple(
+            dict.fromkeys(name.strip() for names in given["keep"] for name in names.split(",") if name.strip())
+        )
     settings = LabelSettings(**given)
+    options.refuse_log_into(log_json, (*settings.snapshots, settings.output, settings.reuse))
     with Screen(quiet, log_json) as screen:
         screen.begin("Loading the libraries", None)
         from arxivclf.labelling.local import label
@@ -73,14 +86,18 @@ def _show(summary: LabelSummary) -> None:
 
     line("papers", f"{summary.papers:,}")
     for name, count in summary.labelled.items():
-        line(f"labelled {name}", f"{count:,} ({count / summary.papers:.1%})")
+        line(f"labelled {name}", f"{count:,} ({count / max(1, summary.papers):.1%})")
     for reason, count in summary.rejects.items():
         line(f"rejected, {reason}", f"{count:,}")
     if not summary.rejects:
         line("rejected", "0")
+    if len(summary.decided) > 1:
+        line("decided by", ", ".join(f"{name} {count:,}" for name, count in summary.decided.items()))
     if summary.ids_restored:
         line("damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)")
-    line("time", f"{summary.seconds:.1f} s, {summary.papers / summary.seconds:,.0f} papers/s")
+    found = summary.papers - summary.papers_now
+    before = f" ({found:,} were done before)" if found else ""
+    line("time", f"{summary.seconds:.1f} s, {summary.papers_now / summary.seconds:,.0f} papers/s{before}")
     if not to_standard_output:
         line("labels", summary.output)
     if summary.rejects_file:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -47,6 +48,12 @@ def naming(command: Decorated) -> Decorated:
             f"--{what}-column", metavar="NAME", help=f"The column of the {what} where it is not {usual}."
         )(command)
     return command
+
+
+def refuse_log_into(log_json: str | None, inputs: Iterable[str | None]) -> None:
+    """Raise a usage error if the events would be written into a file that is read."""
+    if log_json and Path(log_json).resolve() in {Path(name).resolve() for name in inputs if name}:
+        raise click.UsageError(f"--log-json {log_json}: is a file that is read")
 
 
 def given(ctx: click.Context, settings: type[Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import click
 
 from arxivclf.errors import ModelError
 
+# The name is that of model.folder, which is too heavy to import for it.
 _MODEL, _TEST_LABELS = "model", "test.labels.parquet"
 
 
@@ -41,6 +42,6 @@ def command(labels: str | None, label: str | None, threshold: float | None) -> N
 
     console = Console()
     found = report(path, label, threshold)
-    console.print(f"Labels in {found.source}", highlight=False, markup=False)
+    click.echo(f"Labels in {found.source}")
     for part in tables(found):
         console.print(part)

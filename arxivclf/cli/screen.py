@@ -52,18 +52,18 @@ class Screen(Watcher):
             self._log.write(json.dumps({"time": stamp, "event": name, **facts}) + "\n")
             self._log.flush()
 
-    def begin(self, stage: str, total: int | None) -> None:
-        self._stage, self._total = stage, total
+    def begin(self, stage: str, total: int | None, done: int = 0) -> None:
+        self._stage, self._total, self._done = stage, total, done
         self._papers, self._facts = 0, dict[str, float]()
         self._share: float | None = None
         self._started = self._line_at = self._event_at = time.monotonic()
-        self.event("begin", stage=stage, total=total)
+        self.event("begin", stage=stage, total=total, done=done)
         if self._bar is not None:
             self._task = self._bar.add_task(stage, total=1.0, figures="")
 
     def advance(self, papers: int, share: float | None = None, **facts: float) -> None:
         self._papers += papers
-        self._share = share if self._total is None else self._papers / max(1, self._total)
+        self._share = share if self._total is None else (self._done + self._papers) / max(1, self._total)
         self._facts |= facts
         now = time.monotonic()
         if self._bar is not None and self._task is not None:
@@ -102,7 +102,9 @@ class Screen(Watcher):
     def _figures(self, now: float) -> str:
         left = ""
         if self._share:
-            left = f", {_clock((now - self._started) * (1 - self._share) / self._share)} left"
+            todo = 1 - self._done / self._total if self._total else 1.0
+            ours = self._share - (1 - todo)
+            left = f", {_clock((now - self._started) * (1 - self._share) / ours)} left" if ours > 0 else ""
         return f"{self._papers:,} papers, {self._rate(now):,.0f} papers/s{left}{self._told()}"
 
     def _told(self) -> str:

@@ -19,6 +19,7 @@ def command(files: tuple[str, ...], categories: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from arxivclf.corpus.tasks import Task, built_in
     from arxivclf.corpus.taxonomy import CATEGORIES, SAME_AS
@@ -34,5 +35,6 @@ def command(files: tuple[str, ...], categories: bool) -> None:
     table = Table("task", "meaning", "positive categories", "also found as", box=box.SIMPLE_HEAD, pad_edge=False)
     for label in task.labels:
         others = sorted(set(label.spellings()) - set(label.categories))
-        table.add_row(label.name, label.description, " ".join(label.categories), " ".join(others))
+        cells = (label.name, label.description, " ".join(label.categories), " ".join(others))
+        table.add_row(*map(Text, cells))
     console.print(table)

@@ -56,6 +56,7 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
     given = options.given(ctx, TrainSettings)
     path = Path(config or CONFIG_FILE)
     settings = read_train_settings(path, given) if config or path.exists() else TrainSettings(**given)
+    options.refuse_log_into(log_json, (*settings.snapshots, settings.validation, settings.weak_negatives))
     with Screen(quiet, log_json) as screen:
         screen.begin("Loading the libraries", None)
         from arxivclf.training.train import train
@@ -74,6 +75,6 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
         for part in tables(report):
             console.print(part)
     if result.rejects_file:
-        console.print(f"Rejected rows are in {result.rejects_file}.", highlight=False, markup=False)
+        click.echo(f"Rejected rows are in {result.rejects_file}.")
     thresholds = ", ".join(f"{name} from {threshold:.3f}" for name, threshold in result.info.thresholds.items())
-    console.print(f"The model is in {result.folder}; it labels {thresholds} on.", highlight=False, markup=False)
+    click.echo(f"The model is in {result.folder}; it labels {thresholds} on.")

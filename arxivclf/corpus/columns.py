@@ -7,7 +7,7 @@ the names of PAPER, and tells of every other row why it is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -19,6 +19,7 @@ RAW = ("id", "title", "abstract", "text", "categories", "label", "created", "yea
 PAPER = (*RAW, "key", "listed", "row")
 
 NO_ID, NUMERIC_ID, MALFORMED_ID = "no id", "numeric id", "malformed id"
+NOT_UTF8 = "not UTF-8"
 NO_TEXT = "neither title nor abstract"
 
 _DATED = ("versions", "created", "published", "publication_date", "date")
@@ -28,22 +29,35 @@ _KEPT = "keep:"
 
 @dataclass(frozen=True)
 class Naming:
-    """The columns that a dump calls otherwise, as the user named them; None where the usual name holds."""
+    """The columns that a dump calls otherwise, as the user named them; None where the usual name holds.
+
+    With `if_there` a name counts for those files alone that have such a column.
+    """
 
     id: str | None = None
     text: str | None = None
     label: str | None = None
+    if_there: bool = False
+
+    def among(self, there: Sequence[str]) -> Naming:
+        """What holds for a file with these columns."""
+        if not self.if_there:
+            return self
+        own, text, label = (name if name in there else None for name in (self.id, self.text, self.label))
+        return Naming(own, text, label)
 
 
 @dataclass(frozen=True)
 class Columns:
     """The file's own name for each of RAW (None where it has none), and what kind of dump that makes it.
 
-    `inverted` says that the abstract is an inverted index (OpenAlex); `arxiv` that ids must be those of arXiv, which is
-    so in a dump with arXiv categories whose id column the user did not name.
+    `dated` are the columns that may hold the date of a paper, the best first; `inverted` says that the abstract is an
+    inverted index (OpenAlex); `arxiv` that ids must be those of arXiv, which is so in a dump with arXiv categories
+    whose id column the user did not name.
     """
 
     names: dict[str, str | None]
+    dated: tuple[str, ...]
     kept: tuple[str, ...]
     inverted: bool
     arxiv: bool
@@ -51,6 +65,10 @@ class Columns:
     @classmethod
     def recognise(cls, there: Sequence[str], naming: Naming, keep: Sequence[str], where: str) -> Columns:
         """Find the columns among those that are `there`; DataError names what is missing and what there is."""
+        twice = sorted({name for name in there if list(there).count(name) > 1})
+        if twice:
+            raise DataError(f'{where}: has two columns "{twice[0]}"')
+        naming = naming.among(there)
 
         def first(*candidates: str) -> str | None:
             return next((name for name in candidates if name in there), None)
@@ -75,20 +93,27 @@ class Columns:
             names["title"] = must("title", "--text-column")
             names["abstract"] = must("abstract", "--text-column")
         names["categories"] = first("categories")
-        if naming.label is not None:
-            names["label"] = must(naming.label, "--label-column")
+        if naming.label is not None and must(naming.label, "--label-column") != names["categories"]:
+            names["label"] = naming.label
         elif names["categories"] is None:
             names["label"] = first("label")
-        names["created"], names["year"] = first(*_DATED), first(*_YEARS)
+        names["year"] = first(*_YEARS)
         for column in keep:
             must(column, "--keep")
         arxiv = names["categories"] is not None and naming.id is None
-        return cls(names, tuple(keep), inverted, arxiv)
+        return cls(names, tuple(name for name in _DATED if name in there), tuple(keep), inverted, arxiv)
 
     @property
     def used(self) -> list[str]:
         """The file's columns that must be read, each once."""
-        return list(dict.fromkeys([*(name for name in self.names.values() if name), *self.kept]))
+        return list(dict.fromkeys([*(name for name in self.names.values() if name), *self.dated, *self.kept]))
+
+    def open_ended(self) -> Columns:
+        """For a file whose rows may have columns that its first ones have not: the usual names count there, too."""
+        names = dict(self.names)
+        if names["label"] is None and names["categories"] is None:
+            names["categories"] = "categories"
+        return replace(self, names=names, dated=_DATED)
 
 
 def kept_column(name: str) -> str:
@@ -96,10 +121,20 @@ def kept_column(name: str) -> str:
     return _KEPT + name
 
 
-def settle(
-    raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text: Callable[[int], str]
-) -> tuple[pl.DataFrame, list[Reject]]:
-    """Part the rows of a dump into papers and rejects, each in the order of the rows.
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a file, parted into papers and rejects, each in the order of the rows.
+
+    `reject` makes rejects of papers after all, by their `row`, for a reason that only the whole dump shows.
+    """
+
+    papers: pl.DataFrame
+    rejects: list[Reject]
+    reject: Callable[[Sequence[int], str], list[Reject]]
+
+
+def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text: Callable[[int], str]) -> Rows:
+    """Part the rows of a dump into papers and rejects.
 
     `raw` has the columns of RAW as strings, `row` (int64, counted from 1), and `fault`, a reason where the reader saw
     one already. `raw_text` gives the text of a row by its place in the frame, for the rejects. Papers have the columns
@@ -132,16 +167,26 @@ def settle(
     )
     listed = pl.col("categories") if columns.names["label"] is None else pl.lit(None, pl.String)
     rows = rows.with_columns(year=year, fault=reason, listed=listed)
-    papers = rows.filter(pl.col("fault").is_null()).drop("fault")
-    faulty = rows.with_row_index("place").filter(pl.col("fault").is_not_null())
-    rejects = [
-        Reject(source, unit, row, paper_id, fault, raw_text(place)[:RAW_CHARACTERS])
-        for place, row, paper_id, fault in faulty.select("place", "row", "id", "fault").iter_rows()
-    ]
-    return papers, rejects
+    rows = rows.with_row_index("place")
+
+    def reject(chosen: pl.DataFrame, reason: str | None = None) -> list[Reject]:
+        return [
+            Reject(source, unit, row, paper_id, reason or fault, raw_text(place)[:RAW_CHARACTERS])
+            for place, row, paper_id, fault in chosen.select("place", "row", "id", "fault").iter_rows()
+        ]
+
+    def reject_rows(numbers: Sequence[int], reason: str) -> list[Reject]:
+        return reject(rows.filter(pl.col("row").is_in(list(numbers))), reason)
+
+    papers = rows.filter(pl.col("fault").is_null()).drop("fault", "place")
+    return Rows(papers, reject(rows.filter(pl.col("fault").is_not_null())), reject_rows)
 
 
 def _date(written: pl.Expr) -> pl.Expr:
+    """The date that a string tells: Kaggle's form, ISO, or JSON of the versions."""
+    listed = written.str.starts_with("[")
+    inside = pl.when(listed).then(written).str.json_path_match("$[0].created")
+    written = pl.coalesce(inside, pl.when(~listed).then(written))
     kaggle = written.str.to_datetime("%a, %d %b %Y %H:%M:%S GMT", strict=False).dt.date()
     iso = written.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
     return pl.coalesce(kaggle, iso)

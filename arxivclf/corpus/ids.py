@@ -26,12 +26,12 @@ _ROUNDING = 1e-4
 _LONGEST_WAIT_MONTHS = 12
 
 
-def arxiv_key(paper_id: pl.Expr, created: pl.Expr) -> pl.Expr:
+def arxiv_key(paper_id: pl.Expr, created: pl.Expr, trust: bool = False) -> pl.Expr:
     """The one form of an arXiv id that all its spellings share, without prefix, subject class and version.
 
     `paper_id` is a string, `created` the date of version 1 (null when unknown). The result is a string, null where the
     id is malformed: `math.GT/0309136v2` gives `math/0309136`, and `704.001` gives `0704.0010` if the paper was made in
-    April 2007 or up to a year before.
+    April 2007 or up to a year before. With `trust` a damaged id is told without its date.
     """
     bare = paper_id.str.strip_chars().str.replace(_PREFIX, "")
     sound = bare.str.extract(_SOUND, 1).str.replace(r"\.[A-Z]{2}/", "/")
@@ -48,7 +48,7 @@ def arxiv_key(paper_id: pl.Expr, created: pl.Expr) -> pl.Expr:
     ).str.extract(_SOUND, 1)
     months_waited = (month // 100 + 2000 - created.dt.year()) * 12 + month % 100 - created.dt.month()
     borne_out = months_waited.is_between(0, _LONGEST_WAIT_MONTHS)
-    return pl.coalesce(sound, pl.when(borne_out & whole).then(restored))
+    return pl.coalesce(sound, pl.when(whole & (borne_out | pl.lit(trust))).then(restored))
 
 
 def count_restored(papers: pl.DataFrame) -> int:
@@ -60,5 +60,6 @@ def count_restored(papers: pl.DataFrame) -> int:
 
 def year_of(key: pl.Expr) -> pl.Expr:
     """The year that an arXiv key tells, int32: 2007 for `0704.0010`, 1994 for `cmp-lg/9406012`; null for other ids."""
-    two_digits = key.str.extract(r"^(?:[a-z-]+/)?(\d\d)\d\d(?:\.\d|\d{3}$)", 1).cast(pl.Int32)
+    old, new = key.str.extract(r"^[a-z-]+/(\d\d)\d{5}$", 1), key.str.extract(r"^(\d\d)\d\d\.\d{4,5}$", 1)
+    two_digits = pl.coalesce(old, new).cast(pl.Int32)
     return pl.when(two_digits > 90).then(two_digits + 1900).otherwise(two_digits + 2000)

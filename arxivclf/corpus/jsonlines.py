@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any, BinaryIO
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import orjson
 import polars as pl
 
-from arxivclf.corpus.columns import MALFORMED_ID, NUMERIC_ID, RAW, Columns, Naming, kept_column, settle
+from arxivclf.corpus.columns import MALFORMED_ID, NOT_UTF8, NUMERIC_ID, RAW, Columns, Naming, Rows, kept_column, settle
 from arxivclf.corpus.openalex import abstract_of
 from arxivclf.corpus.rejects import Reject
 
@@ -25,9 +25,7 @@ class _Line:
     text: bytes
 
 
-def read(
-    stream: BinaryIO, source: str, naming: Naming, keep: Sequence[str], chunk_rows: int
-) -> Iterator[tuple[pl.DataFrame, list[Reject]]]:
+def read(stream: BinaryIO, source: str, naming: Naming, keep: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
     """Papers and rejects of each `chunk_rows` lines; blank lines are no rows.
 
     The first _HEAD_LINES lines tell which columns there are, whatever `chunk_rows` is.
@@ -35,7 +33,7 @@ def read(
     every = (_Line(number, text) for number, text in enumerate(stream, 1) if not text.isspace())
     head = list(islice(every, _HEAD_LINES))
     there = dict.fromkeys(name for line in head for name in _parse(line)[0] or ())
-    columns = Columns.recognise(list(there), naming, keep, source) if there else None
+    columns = Columns.recognise(list(there), naming, keep, source).open_ended() if there else None
     numbered = chain(head, every)
     while lines := list(islice(numbered, chunk_rows)):
         rows: list[tuple[_Line, dict[str, Any]]] = []
@@ -47,13 +45,13 @@ def read(
             else:
                 rows.append((line, row))
         if not rows:
-            yield pl.DataFrame(), broken
+            yield Rows(pl.DataFrame(), broken, lambda _numbers, _reason: [])
             continue
         if columns is None:
-            columns = Columns.recognise(list(rows[0][1]), naming, keep, source)
+            columns = Columns.recognise(list(rows[0][1]), naming, keep, source).open_ended()
         shown = partial(_shown_at, rows)
-        papers, rejects = settle(_frame(rows, columns), columns, source, "line", shown)
-        yield papers, sorted(broken + rejects, key=lambda reject: reject.row)
+        found = settle(_frame(rows, columns), columns, source, "line", shown)
+        yield replace(found, rejects=sorted(broken + found.rejects, key=lambda reject: reject.row))
 
 
 def _parse(line: _Line) -> tuple[dict[str, Any] | None, str]:
@@ -64,7 +62,7 @@ def _parse(line: _Line) -> tuple[dict[str, Any] | None, str]:
         try:
             text.decode("utf-8")
         except UnicodeDecodeError:
-            return None, "not UTF-8"
+            return None, NOT_UTF8
         return None, "not JSON"
     return (row, "") if isinstance(row, dict) else (None, "not a JSON object")
 
@@ -81,6 +79,7 @@ def _frame(rows: list[tuple[_Line, dict[str, Any]]], columns: Columns) -> pl.Dat
                 value, its_fault = _as_text(name, value, columns)
                 fault = fault or its_fault
             table[name].append(value)
+        table["created"][-1] = next(filter(None, (_date_text(row.get(dated)) for dated in columns.dated)), None)
         table["fault"].append(fault)
         for kept in columns.kept:
             value = row.get(kept)
@@ -96,10 +95,6 @@ def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str |
     """A value that is no string, as the string that stands for it, or else the fault that it is."""
     if name == "id":
         return str(value), NUMERIC_ID if isinstance(value, int | float) else MALFORMED_ID
-    if name == "created":
-        first = value[0] if isinstance(value, list) and value else None
-        made = first.get("created") if isinstance(first, dict) else first
-        return (made if isinstance(made, str) else None), None
     if name == "abstract" and columns.inverted:
         try:
             return abstract_of(value), None
@@ -108,6 +103,15 @@ def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str |
     if name in ("label", "year") and isinstance(value, bool | int | float):
         return str(value).lower(), None
     return None, f"{columns.names[name]} is no text"
+
+
+def _date_text(value: Any) -> str | None:
+    """The date of a paper as its dump writes it: a string, or the first of its versions."""
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if isinstance(value, dict):
+        value = value.get("created")
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def _shown_at(rows: list[tuple[_Line, dict[str, Any]]], place: int) -> str:

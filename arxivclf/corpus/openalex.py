@@ -13,13 +13,20 @@ def abstract_of(inverted_index: Any) -> str | None:
     Takes a mapping, the pairs that a Parquet map gives, or either as JSON text. Raises ValueError for anything else.
     """
     if isinstance(inverted_index, str):
-        inverted_index = orjson.loads(inverted_index)
+        inverted_index = _loaded(inverted_index)
     if not inverted_index:
         return None
-    pairs = inverted_index.items() if isinstance(inverted_index, dict) else inverted_index
     try:
+        pairs = inverted_index.items() if isinstance(inverted_index, dict) else inverted_index
         placed = [(position, word) for word, positions in pairs for position in positions or ()]
         placed.sort()
         return " ".join(word for _, word in placed) or None
     except (TypeError, ValueError):
         raise ValueError("abstract_inverted_index is no index of words") from None
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise ValueError("abstract_inverted_index is no JSON") from None

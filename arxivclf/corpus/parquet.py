@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import orjson
@@ -12,79 +11,142 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from arxivclf.corpus.columns import NUMERIC_ID, RAW, Columns, Naming, kept_column, settle
+from arxivclf.corpus.columns import NOT_UTF8, NUMERIC_ID, RAW, Columns, Naming, Rows, kept_column, settle
 from arxivclf.corpus.openalex import abstract_of
-from arxivclf.corpus.rejects import RAW_CHARACTERS, Reject
+from arxivclf.corpus.rejects import RAW_CHARACTERS
+from arxivclf.corpus.sources import Source
 from arxivclf.errors import DataError
 
 
-def rows(path: Path) -> int:
+def rows(source: Source) -> int:
     """How many rows a file holds, from its footer."""
-    with _open(path) as file:
+    with _open(source) as file:
         return int(file.metadata.num_rows)
 
 
-def schema(path: Path) -> pl.Schema:
+def schema(source: Source) -> pl.Schema:
     """The columns of a file and their types, from its footer."""
-    with _open(path) as file:
+    with _open(source) as file:
         return pl.Schema(pl.from_arrow(file.schema_arrow.empty_table()).schema)  # type: ignore[union-attr]
 
 
-def read(
-    path: Path, naming: Naming, keep: Sequence[str], chunk_rows: int
-) -> Iterator[tuple[pl.DataFrame, list[Reject]]]:
+def read(source: Source, naming: Naming, keep: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
     """Papers and rejects of each `chunk_rows` rows."""
-    source = str(path)
-    with _open(path) as file:
-        columns = Columns.recognise(file.schema_arrow.names, naming, keep, source)
+    with _open(source) as file:
+        columns = Columns.recognise(file.schema_arrow.names, naming, keep, source.name)
         before = 0
         try:
             for batch in file.iter_batches(chunk_rows, columns=columns.used):
-                table = cast(pl.DataFrame, pl.from_arrow(batch))
-                raw = _frame(table, columns, before, source)
-                yield settle(raw, columns, source, "row", partial(_shown, table))
+                table, faults = _decoded(batch)
+                raw = _frame(table, columns, before, faults)
+                yield settle(raw, columns, source.name, "row", partial(_shown, table))
                 before += len(table)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{source}: cannot be read past row {before}: {_one_line(error)}") from None
+            raise DataError(f"{source.name}: cannot be read past row {before}: {_one_line(error)}") from None
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def settle_frame(table: pl.DataFrame, naming: Naming, keep: Sequence[str], name: str) -> Rows:
+    """Papers and rejects of a frame that has the columns of a dump; `name` stands for it in messages."""
+    columns = Columns.recognise(table.columns, naming, keep, name)
+    used = table.select(columns.used)
+    return settle(_frame(used, columns, 0, _no_faults(len(used))), columns, name, "row", partial(_shown, used))
+
+
+def _open(source: Source) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(source.path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: no whole Parquet file (cut short?): {_one_line(error)}") from None
+        raise DataError(f"{source.name}: no whole Parquet file (cut short?): {_one_line(error)}") from None
 
 
-def _frame(table: pl.DataFrame, columns: Columns, before: int, source: str) -> pl.DataFrame:
+def _decoded(batch: pa.RecordBatch) -> tuple[pl.DataFrame, pl.Series]:
+    """A batch with all its bytes as text, and a fault for each row in which some are not UTF-8.
+
+    A Parquet file may call bytes text that are none, and whoever believes it crashes.
+    """
+    try:
+        batch.validate(full=True)
+        suspects = [name for name in batch.schema.names if _holds_bytes(batch.schema.field(name).type)]
+    except pa.ArrowInvalid:
+        suspects = [name for name in batch.schema.names if _holds_bytes(batch.schema.field(name).type, text_too=True)]
+    broken = [False] * batch.num_rows
+    for name in suspects:
+        values = batch.column(name).cast(pa.large_binary()).to_pylist()
+        texts: list[str | None] = []
+        for row, value in enumerate(values):
+            try:
+                texts.append(None if value is None else value.decode("utf-8"))
+            except UnicodeDecodeError:
+                texts.append(value.decode("utf-8", errors="replace"))
+                broken[row] = True
+        batch = batch.set_column(batch.schema.get_field_index(name), name, pa.array(texts, pa.large_string()))
+    faults = pl.Series([NOT_UTF8 if row else None for row in broken], dtype=pl.String) if any(broken) else None
+    return cast(pl.DataFrame, pl.from_arrow(batch)), _no_faults(batch.num_rows) if faults is None else faults
+
+
+def _holds_bytes(kind: pa.DataType, text_too: bool = False) -> bool:
+    types = pa.types
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return True
+    return text_too and (types.is_string(kind) or types.is_large_string(kind))
+
+
+def _no_faults(rows: int) -> pl.Series:
+    return pl.Series([None], dtype=pl.String).new_from_index(0, rows)
+
+
+def _frame(table: pl.DataFrame, columns: Columns, before: int, faults: pl.Series) -> pl.DataFrame:
     series: dict[str, pl.Series] = {}
-    nothing = pl.Series([None], dtype=pl.String).new_from_index(0, len(table))
-    fault = nothing
+    nothing = _no_faults(len(table))
     for name in RAW:
         its_name = columns.names[name]
-        column = nothing if its_name is None else table.get_column(its_name)
+        if its_name is None:
+            series[name] = nothing
+            continue
+        column = table.get_column(its_name)
         if name == "id" and column.dtype.is_numeric():
-            fault = pl.select(pl.when(column.is_not_null()).then(pl.lit(NUMERIC_ID))).to_series()
-        series[name] = _as_text(name, column, columns, source)
+            faults = _first(faults, column.is_not_null(), NUMERIC_ID)
+        if name == "abstract" and columns.inverted:
+            series[name], spelled = _abstracts(column)
+            faults = _first(faults, ~spelled, "abstract_inverted_index is no index of words")
+        elif column.dtype.is_nested():
+            series[name] = nothing
+            faults = _first(faults, column.is_not_null(), f"{its_name} is no text")
+        else:
+            series[name] = column.cast(pl.String)
+    dates = [_dates(table.get_column(name)) for name in columns.dated]
+    series["created"] = pl.select(pl.coalesce(dates)).to_series() if dates else nothing
     kept = {kept_column(name): table.get_column(name) for name in columns.kept}
-    return pl.DataFrame(
-        {"row": pl.int_range(before + 1, before + 1 + len(table), eager=True), **series, "fault": fault, **kept}
-    )
+    rows = pl.int_range(before + 1, before + 1 + len(table), eager=True)
+    return pl.DataFrame({"row": rows, **series, "fault": faults, **kept})
 
 
-def _as_text(name: str, column: pl.Series, columns: Columns, source: str) -> pl.Series:
-    if name == "created" and isinstance(column.dtype, pl.List):
+def _first(faults: pl.Series, where: pl.Series, fault: str) -> pl.Series:
+    """The faults there are, and `fault` in other rows `where` it holds."""
+    return pl.select(pl.coalesce(faults, pl.when(where).then(pl.lit(fault)))).to_series()
+
+
+def _dates(column: pl.Series) -> pl.Series:
+    """Dates as their column writes them; null where it is in no form that a date is in."""
+    while isinstance(column.dtype, pl.List):
         column = column.list.first()
-        if isinstance(column.dtype, pl.Struct):
-            fields = [field.name for field in column.dtype.fields]
-            column = column.struct.field("created") if "created" in fields else column.struct.field(fields[0])
-    if name == "abstract" and columns.inverted:
+    if isinstance(column.dtype, pl.Struct):
+        fields = [field.name for field in column.dtype.fields]
+        column = column.struct.field("created" if "created" in fields else fields[0])
+    return column.cast(pl.String) if not column.dtype.is_nested() else _no_faults(len(column))
+
+
+def _abstracts(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    texts: list[str | None] = []
+    spelled: list[bool] = []
+    for value in column.to_list():
         try:
-            return pl.Series([abstract_of(value) for value in column.to_list()], dtype=pl.String)
-        except (ValueError, AttributeError):
-            raise DataError(f"{source}: abstract_inverted_index is no index of words") from None
-    if isinstance(column.dtype, pl.Categorical | pl.Enum) or not column.dtype.is_nested():
-        return column.cast(pl.String)
-    raise DataError(f'{source}: column "{columns.names[name]}" is {column.dtype}, not text')
+            texts.append(abstract_of(value))
+            spelled.append(True)
+        except ValueError:
+            texts.append(None)
+            spelled.append(False)
+    return pl.Series(texts, dtype=pl.String), pl.Series(spelled, dtype=pl.Boolean)
 
 
 def _shown(table: pl.DataFrame, place: int) -> str:

@@ -64,3 +64,15 @@ class RejectsFile:
     def __exit__(self, *_: object) -> None:
         # Closed as if all were well: what was rejected before a failure is what tells its cause.
         self._open.close()
+
+
+def holds_rejects(path: Path) -> bool:
+    """Whether a file may give way to new rejects: it is not there, is empty, or holds rejects of an earlier run."""
+    try:
+        with open(path, "rb") as file:
+            first = file.readline(1 << 20)
+        return not first or {"source", "reason", "raw"} <= set(orjson.loads(first))
+    except FileNotFoundError:
+        return True
+    except (OSError, orjson.JSONDecodeError, TypeError):
+        return False

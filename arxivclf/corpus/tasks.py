@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arxivclf.corpus.taxonomy import nearest, spellings
+from arxivclf.corpus.taxonomy import CATEGORIES, nearest, spellings
 from arxivclf.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _COLUMNS_OF_ALL_LABELS = {"id", "created", "categories", "decided_by", "text_hash"}
-_TRUE_WORDS = ["true", "yes", "1", "1.0", "positive"]
-_FALSE_WORDS = ["false", "no", "0", "0.0", "negative"]
+_TRUE_WORDS = ["true", "t", "yes", "y", "1", "1.0", "positive"]
+_FALSE_WORDS = ["false", "f", "no", "n", "0", "0.0", "negative"]
+_NO_WORDS = ["nan", "none", "null", "na", "n/a", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Label:
     """One yes-or-no question about a paper.
 
     `name` heads the columns of the labels; `categories` are those that make a paper positive, any one of them, primary
-    or cross-listed, under any of their spellings.
+    or cross-listed, under any of their spellings. Without categories only a column of labels tells the truth.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Task:
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], where: str) -> Task:
         """Read a task from the tables of a task file; `where` names the file in messages."""
-        labels = table.get("labels")
+        labels = table.get("labels") if isinstance(table, Mapping) else None
         if not isinstance(labels, Mapping) or not labels or set(table) != {"labels"}:
             raise DataError(f'{where}: a task file holds tables [labels.NAME], each with categories = ["cs.AI", ...]')
         return cls(tuple(_label(name, body, where) for name, body in labels.items()))
@@ -97,8 +98,9 @@ def built_in() -> Task:
 def truth(task: Task, papers: pl.DataFrame) -> list[pl.Series]:
     """Whether each paper is positive in each label of `task`: one boolean series a label, null where nobody says.
 
-    A paper's `label`, where it has one, decides: a boolean (or 0 and 1, or words such as `true`) answers a task of one
-    label, and a string names the label that is true. Else the categories in `listed` do, any one of them.
+    A paper has its `label` or the categories in `listed`, never both. A label is a yes or no (a boolean, 0 and 1, or a
+    word for it), which answers a task of one label; or categories; or the name of the one label that is true. Numbers
+    other than 0 and 1 say nothing.
     """
     return papers.select(_said(label, task).alias(label.name) for label in task.labels).get_columns()
 
@@ -106,17 +108,23 @@ def truth(task: Task, papers: pl.DataFrame) -> list[pl.Series]:
 def _said(label: Label, task: Task) -> pl.Expr:
     import polars as pl
 
-    word = pl.col("label").str.strip_chars().str.to_lowercase()
+    said = pl.col("label").str.strip_chars()
+    word = said.str.to_lowercase()
     yes, no = word.is_in(_TRUE_WORDS), word.is_in(_FALSE_WORDS)
-    if len(task.labels) == 1:
-        by_label = pl.when(word != "").then(yes | (word == label.name))
-    else:
-        # Which of several labels a bare yes or no would answer, nobody can tell.
-        by_label = pl.when((word != "") & ~yes & ~no).then(word == label.name)
+    # Which of several labels a bare yes or no would answer, nobody can tell.
+    answer = pl.when(yes | no).then(yes) if len(task.labels) == 1 else pl.when(yes | no).then(None)
+    silent = (word == "") | word.is_in(_NO_WORDS) | word.str.contains(r"^[+-]?[0-9.]+(?:e[+-]?[0-9]+)?$")
+    by_label = answer.when(silent).then(None).when(~_are_categories(said)).then(word == label.name)
+    if not label.categories:
+        return by_label
+    listed = pl.coalesce(pl.col("listed"), pl.when(_are_categories(said)).then(said)).str.strip_chars()
     names = "|".join(re.escape(name) for name in label.spellings())
-    listed = pl.col("listed").str.strip_chars()
-    by_categories = pl.when(listed != "").then(listed.str.contains(rf"(?:^|\s)(?:{names})(?:\s|$)"))
-    return pl.coalesce(by_label, by_categories)
+    return pl.coalesce(by_label, pl.when(listed != "").then(listed.str.contains(rf"(?:^|\s)(?:{names})(?:\s|$)")))
+
+
+def _are_categories(said: pl.Expr) -> pl.Expr:
+    names = "|".join(re.escape(name) for name in sorted(CATEGORIES))
+    return said.str.contains(rf"^(?:{names})(?:\s+(?:{names}))*$")
 
 
 def _built_in(name: str) -> Label:

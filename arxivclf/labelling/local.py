@@ -1,133 +1,278 @@
-"""The local engine: read a dump chunk by chunk, label each, write it, on this machine."""
+"""The local engine: read a dump chunk by chunk, label each, keep it as a part, and make the output of the parts."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
 
 from arxivclf.config import LabelSettings
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.ids import count_restored
-from arxivclf.corpus.rejects import RejectsFile
-from arxivclf.corpus.snapshot import STANDARD_INPUT, Snapshot, stem
+from arxivclf.corpus.rejects import Reject, RejectsFile
+from arxivclf.corpus.repeats import Repeats
+from arxivclf.corpus.snapshot import Snapshot, stem
+from arxivclf.corpus.sources import fetch, is_remote, remote_output, resolve
 from arxivclf.errors import DataError, UsageError
-from arxivclf.labelling.chunk import label_chunk
-from arxivclf.labelling.sink import FORMS, STANDARD_OUTPUT, check_form, open_sink
-from arxivclf.model.classifier import Classifier
+from arxivclf.files import whole_file
+from arxivclf.labelling import job as jobs
+from arxivclf.labelling.ahead import ahead
+from arxivclf.labelling.classifier import Classifier, Prepared
+from arxivclf.labelling.job import LabelSummary
+from arxivclf.labelling.parts import Job, Part, Parts
+from arxivclf.labelling.reuse import Reuse
+from arxivclf.labelling.sink import STANDARD_OUTPUT, check_form, open_sink
 from arxivclf.model.labels import Layout
 from arxivclf.progress import Watcher
 
-
-@dataclass(frozen=True)
-class LabelSummary:
-    """What a run did: where the labels are, how many papers got each label, how many rows were rejected, and why."""
-
-    output: str
-    rejects_file: str | None
-    papers: int
-    labelled: Mapping[str, int]
-    rejects: Mapping[str, int]
-    ids_restored: int
-    seconds: float
+REPEATED = "the id comes again later"
 
 
 def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSummary:
     """Label a dump: one row for each paper, in the order of the dump, and one reject for each row that is no paper.
 
-    Raises UsageError, DataError, ModelError or DeviceError. Rejects are kept whatever happens; so are the labels of the
-    other papers when too many rows were rejected, which is a DataError too.
+    The dump is read twice: first to count, to find repeated ids and to fail early where it is plainly the wrong file,
+    then to label. Killed at any moment, the same call goes on where it was and ends with the same bytes.
+
+    Raises UsageError, DataError, ModelError or DeviceError; parts that were done are kept for the next call.
     """
     watcher = watcher or Watcher()
     started = time.monotonic()
     if not settings.snapshots:
         raise UsageError("no dump to label: name at least one snapshot")
-    naming = Naming(settings.id_column, settings.text_column, settings.label_column)
-    snapshot = Snapshot(settings.snapshots, naming, settings.keep)
+    names = resolve(settings.snapshots)
     output = settings.output or f"{stem(settings.snapshots[0])}.labels.parquet"
-    rejects_path = settings.rejects or _beside(output)
-    _refuse_to_overwrite(settings, snapshot, output, rejects_path)
-    snapshot.check()
-    classifier = Classifier.load(settings.model, settings.device)
-    thresholds = classifier.info.thresholds
-    if settings.threshold is not None:
-        thresholds = dict.fromkeys(thresholds, settings.threshold)
-    layout = Layout(thresholds, snapshot.kept_types())
-    check_form(output, layout.schema())
-    watcher.say(f"Labelling with {settings.model} on {classifier.encoder.device.reason}")
-
-    papers = ids_restored = 0
-    labelled = dict.fromkeys(thresholds, 0)
-    share: float | None = 0.0
+    rejects = settings.rejects or jobs.beside(output)
+    jobs.refuse_input_as_output(names, output, rejects)
     with ExitStack() as stack:
-        rejects = stack.enter_context(RejectsFile(Path(rejects_path)))
-        sink = stack.enter_context(open_sink(output, layout.schema()))
-        stack.enter_context(watcher.stage("Labelling", settings.limit))
-        for chunk in snapshot.chunks(settings.chunk_rows):
-            rejects.write(chunk.rejects)
-            wanted = chunk.papers if settings.limit is None else chunk.papers.head(settings.limit - papers)
-            if len(wanted):
-                part = _Part(watcher, len(wanted), share, None if settings.limit else chunk.share)
-                table = label_chunk(wanted, classifier, layout, part.advance)
-                sink.write(table)
-                papers += len(table)
-                ids_restored += count_restored(wanted)
-                for name in labelled:
-                    labelled[name] += int(table.get_column(name).sum())
-            share = None if settings.limit else chunk.share
-            watcher.advance(0, share, rejects=rejects.count)
-            if settings.limit is not None and papers >= settings.limit:
-                break
-        if not papers:
-            raise DataError(f"no paper in {', '.join(settings.snapshots)}: {rejects.in_words()}; see {rejects_path}")
-    summary = LabelSummary(
-        output,
-        rejects_path if rejects.count else None,
-        papers,
-        labelled,
-        rejects.reasons,
-        ids_restored,
-        time.monotonic() - started,
+        parts: Parts | None = None
+        if output == STANDARD_OUTPUT:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        else:
+            parts = stack.enter_context(Parts(Path(Path(output).name) if is_remote(output) else Path(output)))
+            folder = parts.folder
+        sources = fetch(names, folder)
+        before = jobs.states(sources)
+        naming = Naming(settings.id_column, settings.text_column, settings.label_column)
+        snapshot = Snapshot(tuple(sources), naming, settings.keep)
+        snapshot.check()
+        classifier = _load(settings)
+        layout = Layout(classifier.thresholds | _same(classifier.thresholds, settings.threshold), snapshot.kept_types())
+        check_form(output, layout.schema())
+        job = jobs.describe(settings, sources, classifier, layout)
+        if parts is not None:
+            done = jobs.already_done(output, job)
+            if done is not None:
+                watcher.say(f"{output} holds these labels already")
+                parts.clear()
+                return LabelSummary.of(done, output, rejects, 0, time.monotonic() - started)
+            jobs.refuse_other(parts, output, rejects, job, settings.overwrite)
+            parts.begin(job)
+        watcher.say(f"Labelling with {', '.join(settings.model)} on {classifier.models[0].encoder.device.reason}")
+        counted = _count(snapshot, settings, folder, watcher)
+        _refuse_wrong_file(snapshot, counted, settings, rejects)
+        run = _Run(settings, snapshot, classifier, layout, counted, watcher, parts.done if parts else {})
+        if parts is None:
+            made = _stream(run, output, rejects, layout)
+        else:
+            for part, table, rejected in run.parts():
+                parts.add(part, table, rejected)
+            if jobs.states(sources) != before:
+                parts.clear()
+                raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
+            made = _merge(parts, output, rejects, layout, job)
+        return LabelSummary.of(made, output, rejects, run.papers_now, time.monotonic() - started)
+
+
+def _load(settings: LabelSettings) -> Classifier:
+    classifier = Classifier.load(*settings.model, device=settings.device, task=settings.task)
+    if settings.reuse is None:
+        return classifier
+    models = [model.fingerprint for model in classifier.models]
+    return replace(classifier, reuse=Reuse.open(settings.reuse, list(classifier.thresholds), models))
+
+
+def _same(names: Iterable[str], threshold: float | None) -> dict[str, float]:
+    return {} if threshold is None else dict.fromkeys(names, threshold)
+
+
+def _merge(parts: Parts, output: str, rejects: str, layout: Layout, job: Job) -> list[Part]:
+    """Make the output of the parts. The output comes last, by one rename: what is there is whole."""
+    made = [parts.done[number] for number in sorted(parts.done)]
+    if any(part.reasons for part in made):
+        with remote_output(rejects) if is_remote(rejects) else whole_file(Path(rejects)) as file:
+            for lines in parts.reject_lines():
+                file.write(lines)
+    footer = jobs.footer(job, made)
+    jobs.record(output, None)
+    with open_sink(output, layout.schema(), footer) as sink:
+        for table in parts.tables():
+            sink.write(table)
+    jobs.record(output, footer)
+    parts.clear()
+    return made
+
+
+def _stream(run: _Run, output: str, rejects: str, layout: Layout) -> list[Part]:
+    """Write labels as they come, to standard output, which nothing can be merged into later."""
+    made = []
+    with RejectsFile(Path(rejects)) as file, open_sink(output, layout.schema(), {}) as sink:
+        for part, table, rejected in run.parts():
+            sink.write(table)
+            file.write(rejected)
+            made.append(part)
+    return made
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What the first pass over a dump found: its papers, those to label, its rejects by reason, its repeated ids."""
+
+    papers: int
+    to_label: int
+    reasons: Mapping[str, int]
+    repeats: Repeats | None
+
+
+class _Run:
+    """One run over a dump: reading and tokenising, scoring, and writing each go on while the others do."""
+
+    def __init__(
+        self,
+        settings: LabelSettings,
+        snapshot: Snapshot,
+        classifier: Classifier,
+        layout: Layout,
+        counted: _Counted,
+        watcher: Watcher,
+        done: Mapping[int, Part],
+    ) -> None:
+        self._settings, self._snapshot, self._classifier = settings, snapshot, classifier
+        self._layout, self._counted, self._watcher = layout, counted, watcher
+        self._done = frozenset(done)
+        self._done_papers = sum(part.papers for part in done.values())
+        self._stopped = threading.Event()
+        self._rejected = 0
+        self.papers_now = 0
+
+    def parts(self) -> Iterator[tuple[Part, pl.DataFrame, list[Reject]]]:
+        """The parts that are not done, in order, each labelled."""
+        with self._watcher.stage("Labelling", self._counted.to_label, self._done_papers), ExitStack() as stack:
+            prepared = stack.enter_context(closing(ahead(self._prepare())))
+            scored = stack.enter_context(closing(ahead(self._score(prepared))))
+            stack.callback(self._stopped.set)
+            yield from scored
+
+    def _prepare(self) -> Iterator[tuple[int, Prepared | None, list[Reject]]]:
+        for number, papers, rejects in _chosen(self._snapshot, self._counted.repeats, self._settings):
+            if number not in self._done:
+                yield number, self._classifier.prepare(papers) if len(papers) else None, rejects
+
+    def _score(
+        self, prepared: Iterator[tuple[int, Prepared | None, list[Reject]]]
+    ) -> Iterator[tuple[Part, pl.DataFrame, list[Reject]]]:
+        for number, chunk, rejects in prepared:
+            self._rejected += len(rejects)
+            if chunk is None:
+                table, restored = self._layout.schema().to_frame(), 0
+            else:
+                table = self._classifier.finish(chunk, self._layout, self._advance)
+                restored = count_restored(chunk.papers)
+            labelled = {name: int(table.get_column(name).sum()) for name in self._layout.thresholds}
+            decided = dict(sorted(table.get_column("decided_by").value_counts().iter_rows()))
+            part = Part(number, "", "", len(table), labelled, decided, _reasons(rejects), restored)
+            yield part, table, rejects
+
+    def _advance(self, papers: int) -> None:
+        if self._stopped.is_set():
+            raise _StoppedError
+        self.papers_now += papers
+        self._watcher.advance(papers, rejects=self._rejected)
+
+
+class _StoppedError(Exception):
+    """Whoever asked for the labels has left; the thread that makes them may go, too."""
+
+
+def _chosen(
+    snapshot: Snapshot, repeats: Repeats | None, settings: LabelSettings
+) -> Iterator[tuple[int, pl.DataFrame, list[Reject]]]:
+    """Each chunk by its number, without repeats and what is over the limit."""
+    place = taken = 0
+    for number, chunk in enumerate(snapshot.chunks(settings.chunk_rows)):
+        papers, rejects = chunk.papers, chunk.rejects
+        if repeats is not None and len(papers):
+            repeated = pl.Series(repeats.among(place, len(papers)))
+            place += len(papers)
+            if repeated.any():
+                rejects = rejects + chunk.reject(papers.filter(repeated).get_column("row").to_list(), REPEATED)
+                rejects = sorted(rejects, key=lambda reject: reject.row)
+                papers = papers.filter(~repeated)
+        if settings.limit is not None:
+            papers = papers.head(settings.limit - taken)
+            if len(papers) and taken + len(papers) == settings.limit:
+                last = papers.get_column("row").to_list()[-1]
+                rejects = [reject for reject in rejects if reject.row <= last]
+        taken += len(papers)
+        yield number, papers, rejects
+        if taken == settings.limit:
+            return
+
+
+def _count(snapshot: Snapshot, settings: LabelSettings, folder: Path, watcher: Watcher) -> _Counted:
+    papers = 0
+    reasons: dict[str, int] = {}
+
+    def keys() -> Iterator[pl.Series]:
+        nonlocal papers
+        for chunk in ahead(snapshot.chunks()):
+            papers += len(chunk.papers)
+            for reason, count in _reasons(chunk.rejects).items():
+                reasons[reason] = reasons.get(reason, 0) + count
+            watcher.advance(len(chunk.papers), chunk.share, rejects=sum(reasons.values()))
+            if len(chunk.papers):
+                yield chunk.papers.get_column("key")
+
+    with watcher.stage("Counting"):
+        if settings.keep_duplicates:
+            repeats = None
+            for _ in keys():
+                pass
+        else:
+            repeats = Repeats.find(keys(), folder)
+    to_label = papers - (repeats.count if repeats is not None else 0)
+    if settings.limit is not None:
+        to_label = min(to_label, settings.limit)
+    return _Counted(papers, to_label, reasons, repeats)
+
+
+def _refuse_wrong_file(snapshot: Snapshot, counted: _Counted, settings: LabelSettings, rejects_path: str) -> None:
+    """Raise DataError, with the rejects in their file, where the share of rejects is more than was allowed.
+
+    Repeated ids are rejects, too, but no sign of a wrong file.
+    """
+    rejected = sum(counted.reasons.values())
+    rows = rejected + counted.papers
+    if counted.papers and rejected <= settings.max_rejects * rows:
+        return
+    with RejectsFile(Path(rejects_path)) as file:
+        for chunk in snapshot.chunks():
+            file.write(chunk.rejects)
+    names = ", ".join(settings.snapshots)
+    if not counted.papers:
+        raise DataError(f"no paper in {names}: {file.in_words()}; see {rejects_path}")
+    raise DataError(
+        f"{rejected:,} of {rows:,} rows of {names} would be rejected ({file.in_words()}), a larger share than"
+        f" --max-rejects {settings.max_rejects:g}; nothing was labelled, see {rejects_path}"
     )
-    rows = papers + rejects.count
-    if rejects.count > settings.max_rejects * rows:
-        raise DataError(
-            f"{rejects.count:,} of {rows:,} rows rejected ({rejects.in_words()}), a larger share"
-            f" than --max-rejects {settings.max_rejects:g}: see {rejects_path}. The other {papers:,} are in {output}."
-        )
-    return summary
 
 
-class _Part:
-    """Tells of the papers of one chunk as they are scored, as a share of the whole dump."""
-
-    def __init__(self, watcher: Watcher, papers: int, before: float | None, after: float | None) -> None:
-        self._watcher, self._papers, self._before, self._after = watcher, papers, before, after
-        self._done = 0
-
-    def advance(self, papers: int) -> None:
-        self._done += papers
-        share = None
-        if self._before is not None and self._after is not None:
-            share = self._before + (self._after - self._before) * self._done / self._papers
-        self._watcher.advance(papers, share)
-
-
-def _refuse_to_overwrite(settings: LabelSettings, snapshot: Snapshot, output: str, rejects_path: str) -> None:
-    inputs = {Path(path).resolve() for path in snapshot.files() if path != STANDARD_INPUT}
-    for path in (output, rejects_path):
-        if path != STANDARD_OUTPUT and Path(path).resolve() in inputs:
-            raise UsageError(f"{path}: is the dump itself; -o names another file")
-    if output != STANDARD_OUTPUT and Path(output).exists() and not settings.overwrite:
-        raise UsageError(f"{output}: there already; --overwrite replaces it, -o names another file")
-    if settings.overwrite:
-        Path(rejects_path).unlink(missing_ok=True)
-
-
-def _beside(output: str) -> str:
-    if output == STANDARD_OUTPUT:
-        return "stdout.rejects.jsonl"
-    form = next((form for form in sorted(FORMS, key=len, reverse=True) if output.endswith(form)), "")
-    return output.removesuffix(form) + ".rejects.jsonl"
+def _reasons(rejects: Iterable[Reject]) -> dict[str, int]:
+    return dict(Counter(reject.reason for reject in rejects))

@@ -1,23 +1,29 @@
-"""Writing tables as they come: a file that appears whole or not at all, in the form that its name asks for."""
+"""Writing labels: a file that appears whole or not at all, in the form that its name asks for, and knows its job."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
-from arxivclf.errors import UsageError
+from arxivclf.corpus.sources import is_remote, remote_output
+from arxivclf.errors import DataError, UsageError
 from arxivclf.files import whole_file
 
 STANDARD_OUTPUT = "-"
 FORMS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
+
+_JOB_KEY = b"arxivclf"
 
 
 class Sink(Protocol):
@@ -27,21 +33,22 @@ class Sink(Protocol):
 
 
 @contextmanager
-def open_sink(path: str, schema: pl.Schema) -> Iterator[Sink]:
-    """A sink for the file at `path`, or JSON lines to standard output for `-`.
+def open_sink(path: str, schema: pl.Schema, job: Mapping[str, Any]) -> Iterator[Sink]:
+    """A sink for the file at `path`, local or remote, or JSON lines to standard output for `-`.
 
-    The file is written beside its final name and takes it when the block ends well; else nothing of it stays. Raises
-    UsageError for a name of another form, DataError where it cannot be written.
+    It appears whole when the block ends well, else nothing of it stays. Parquet holds the `job` (JSON) in its footer;
+    `read_job` reads it back. Raises UsageError for a name of another form, DataError where it cannot be written.
     """
     form = check_form(path, schema)
     if path == STANDARD_OUTPUT:
         yield _Lines(sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    with whole_file(Path(path)) as file:
+    with remote_output(path) if is_remote(path) else whole_file(Path(path)) as file:
         if form == ".parquet":
-            with pq.ParquetWriter(file, schema.to_frame().to_arrow().schema, compression="zstd") as writer:
-                yield _Parquet(writer)
+            arrow = pa.schema(schema.to_frame().to_arrow().schema, metadata={_JOB_KEY: json.dumps(job)})
+            with pq.ParquetWriter(file, arrow, compression="zstd") as writer:
+                yield _Parquet(writer, arrow)
         elif form == ".csv":
             file.write(schema.to_frame().write_csv().encode())
             yield _Csv(file)
@@ -62,21 +69,45 @@ def check_form(path: str, schema: pl.Schema) -> str:
     """The form that a file's name asks for, one of FORMS, or `-`. Raises UsageError for any other."""
     if path == STANDARD_OUTPUT:
         return path
-    form = next((form for form in sorted(FORMS, key=len, reverse=True) if path.endswith(form)), None)
+    form = form_of(path)
     if form is None:
         raise UsageError(f"{path}: the name of a labels file ends in {', '.join(FORMS)}, or is -")
-    nested = [name for name, kind in schema.items() if kind.is_nested()]
-    if form == ".csv" and nested:
-        raise UsageError(f"{path}: the column {nested[0]} is nested and cannot go into CSV")
+    for name, kind in schema.items():
+        if form != ".parquet" and (kind in (pl.Binary, pl.Duration) or (form == ".csv" and kind.is_nested())):
+            raise UsageError(f"{path}: the column {name} ({kind}) can go into Parquet alone")
     return form
 
 
+def form_of(path: str) -> str | None:
+    """The ending of a path that is one of FORMS, the longest that fits."""
+    return next((form for form in sorted(FORMS, key=len, reverse=True) if path.endswith(form)), None)
+
+
+def read_job(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """The job that labels hold in their footer (None where they hold none), and a fingerprint of their bytes.
+
+    Raises UsageError where the file is not there, DataError where it is not Parquet.
+    """
+    digest = xxhash.xxh3_128()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        metadata = pq.read_schema(path).metadata or {}
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, pa.ArrowException):
+        raise DataError(f"{path}: no whole Parquet file") from None
+    job = json.loads(metadata[_JOB_KEY]) if _JOB_KEY in metadata else None
+    return job, str(digest.hexdigest())
+
+
 class _Parquet:
-    def __init__(self, writer: pq.ParquetWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._writer, self._schema = writer, schema
 
     def write(self, table: pl.DataFrame) -> None:
-        self._writer.write_table(table.to_arrow())
+        self._writer.write_table(table.to_arrow().cast(self._schema))
 
 
 class _Lines:

@@ -9,33 +9,44 @@ import torch
 
 # Tensors this wide keep the matrix kernels on their fast path.
 _MULTIPLE = 8
+_SCORING_WIDTHS = 16
 _SORTED_TOGETHER = 50
 
 Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
-def pad(token_ids: Sequence[list[int]], padding_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask of a batch, both int64 (papers, width), the width a multiple of 8."""
-    width = -(-max(map(len, token_ids)) // _MULTIPLE) * _MULTIPLE
-    ids = np.full((len(token_ids), width), padding_id, dtype=np.int64)
-    mask = np.zeros((len(token_ids), width), dtype=np.int64)
+def pad(
+    token_ids: Sequence[list[int]], padding_id: int, shape: tuple[int, int] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask of a batch, both int64 (papers, width), the width a multiple of 8.
+
+    With a `shape` they have that one; the rows that hold no paper have one visible token, for a softmax over nothing is
+    no number.
+    """
+    if shape is None:
+        shape = (len(token_ids), -(-max(map(len, token_ids)) // _MULTIPLE) * _MULTIPLE)
+    ids = np.full(shape, padding_id, dtype=np.int64)
+    mask = np.zeros(shape, dtype=np.int64)
+    mask[len(token_ids) :, 0] = 1
     for row, paper in enumerate(token_ids):
         ids[row, : len(paper)] = paper
         mask[row, : len(paper)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def by_length(lengths: Sequence[int], token_budget: int) -> Iterator[Indices]:
-    """Every paper once, the longest first (what does not fit in memory fails at once), `token_budget` tokens a batch.
+def of_one_shape(lengths: Sequence[int], token_budget: int) -> Iterator[tuple[Indices, tuple[int, int]]]:
+    """Every paper once, with the shape (papers, width) of its batch, widest first (what does not fit fails at once).
 
-    Papers of one length keep their order, so that equal input makes equal batches.
+    A paper's batch has the shape that its own length asks for, whoever is in it: the width is the next multiple of 16,
+    and the papers are as many as `token_budget` tokens allow, the last batch of a width filled up. Matrix kernels sum
+    in another order for another shape, so that otherwise a score would depend on the neighbours.
     """
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    start = 0
-    while start < len(order):
-        count = max(1, token_budget // max(1, lengths[order[start]]))
-        yield order[start : start + count]
-        start += count
+    widths = -(-np.asarray(lengths, dtype=np.int64) // _SCORING_WIDTHS) * _SCORING_WIDTHS
+    for width in np.unique(widths)[::-1]:
+        rows = np.flatnonzero(widths == width)
+        papers = max(1, token_budget // int(width))
+        for start in range(0, len(rows), papers):
+            yield rows[start : start + papers], (papers, int(width))
 
 
 def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[Indices]:

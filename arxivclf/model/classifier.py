@@ -1,36 +1,105 @@
-"""The classifier: texts in, scores and labels out, as its model folder says."""
+"""One model, loaded and ready to score: its encoder, and what its folder says about labels and text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import polars as pl
+import numpy as np
 
-from arxivclf.errors import ModelError
-from arxivclf.model.devices import find
-from arxivclf.model.encoder import Encoder, Scores
-from arxivclf.model.folder import ModelInfo, open_folder
+from arxivclf.corpus.tasks import Label, Task, built_in
+from arxivclf.errors import ModelError, UsageError
+from arxivclf.model.devices import Device
+from arxivclf.model.encoder import MODEL_FILES, Encoder, Scores, fingerprint
+from arxivclf.model.folder import INFO_FILE, ModelInfo
+from arxivclf.model.hub import find_folder, read_json, refuse_unsafe
+
+# What a classifier that was not made here is given: texts as they stand, and all the tokens that its base takes.
+_PLAIN_MAX_TOKENS = 512
+_PLAIN_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A trained model, ready to score. `info` says which labels it gives and how the text must be cleaned."""
+class Model:
+    """A trained model. `outputs` are the encoder's outputs that are labels, in the order of `task`.
 
-    info: ModelInfo
+    `fingerprint` is the same for two models that give the same scores to the same dump.
+    """
+
+    name: str
+    task: Task
+    cleaning: str
+    thresholds: Mapping[str, float]
     encoder: Encoder
+    outputs: Sequence[int]
+    fingerprint: str
 
     @classmethod
-    def load(cls, name: str | Path, device: str = "auto") -> Classifier:
-        """Load a model folder or hub name. Raises ModelError or DeviceError."""
-        where = find(device)
-        folder, info = open_folder(str(name))
-        encoder = Encoder.load(folder, info.max_tokens, where)
+    def load(cls, name: str, device: Device, task: Task | None = None) -> Model:
+        """Load a model folder or hub name: one that `arxivclf train` made, or any sequence classifier.
+
+        Of the latter the labels are those of its `id2label`; a binary one has one label, class 1. `task` gives the
+        labels their names and says what makes them true. Raises ModelError, or UsageError for a task that does not fit.
+        """
+        folder = find_folder(name)
+        if not (folder / INFO_FILE).exists():
+            return cls._load_plain(name, folder, device, task)
+        info = ModelInfo.read(folder)
+        refuse_unsafe(folder)
+        encoder = Encoder.load(folder, info.max_tokens, device)
         if encoder.label_names != info.task.names:
             raise ModelError(f"{folder}: config.json has the labels {encoder.label_names}, not {info.task.names}")
-        return cls(info, encoder)
+        if task is not None and task.names != info.task.names:
+            raise UsageError(
+                f"{name}: gives the labels {', '.join(info.task.names)}; --task is for models without names"
+            )
+        outputs = range(len(info.task.names))
+        return cls(
+            name, info.task, info.cleaning, info.thresholds, encoder, outputs, _mark(folder, info.cleaning, encoder)
+        )
 
-    def scores(self, texts: pl.Series, advance: Callable[[int], None] = lambda papers: None) -> Scores:
-        """Scores of cleaned texts, float32 (texts, labels) in [0, 1], labels in the order of `info.task`."""
-        return self.encoder.scores(texts.to_list(), advance)
+    @classmethod
+    def _load_plain(cls, name: str, folder: Path, device: Device, task: Task | None) -> Model:
+        config = read_json(folder / "config.json")
+        refuse_unsafe(folder)
+        if not any("SequenceClassification" in kind for kind in config.get("architectures") or []):
+            raise ModelError(f"{folder}: no {INFO_FILE} there and no sequence classifier; not a model to label with")
+        encoder = Encoder.load(folder, _PLAIN_MAX_TOKENS, device)
+        names = encoder.label_names
+        outputs = [1] if encoder.softmax and len(names) == 2 else list(range(len(names)))
+        if task is None:
+            task = Task(tuple(_plain_label(names[output], len(outputs)) for output in outputs))
+        elif len(task.labels) != len(outputs):
+            raise UsageError(f"{name}: gives {len(outputs)} labels, but --task names {len(task.labels)}")
+        if len(set(task.names)) < len(outputs):
+            raise ModelError(
+                f"{folder}: two of its labels have one name: {', '.join(task.names)}; --task names them anew"
+            )
+        thresholds = dict.fromkeys(task.names, _PLAIN_THRESHOLD)
+        return cls(name, task, "none", thresholds, encoder, outputs, _mark(folder, "none", encoder))
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of cleaned texts."""
+        return self.encoder.tokenize(texts)
+
+    def scores(self, token_ids: Sequence[list[int]], **how: Any) -> Scores:
+        """The scores of tokenised texts, float32 (texts, labels) in [0, 1], labels in the order of `task`."""
+        return np.ascontiguousarray(self.encoder.scores(token_ids, **how)[:, list(self.outputs)])
+
+
+def _mark(folder: Path, cleaning: str, encoder: Encoder) -> str:
+    precision = str(encoder.device.precision).removeprefix("torch.")
+    return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {encoder.max_tokens} {precision}"
+
+
+def _plain_label(name: object, labels: int) -> Label:
+    """A label from what a foreign model calls it; built-in names mean what they mean here."""
+    plain = re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_")
+    if labels == 1 and plain in ("1", "label_1", "label_0", "true", ""):
+        plain = "positive"
+    plain = plain if plain[:1].isalpha() else f"label_{plain}"
+    known = {label.name: label for label in built_in().labels}
+    return known.get(plain, Label(plain, str(name), ()))

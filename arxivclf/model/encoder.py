@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import xxhash
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
@@ -21,21 +22,30 @@ from arxivclf.model.devices import Device
 # Larger batches were slower on every CPU measured: the activations fall out of the cache.
 TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536}
 
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+MODEL_FILES = ("config.json", "*.safetensors", *_TOKENIZER_FILES)
+
 Scores = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A sequence classifier with sigmoid outputs, one for each label, and the tokenizer that it was made for."""
+    """A sequence classifier, one output for each label, and the tokenizer that it was made for.
+
+    `softmax` says that its outputs exclude each other; else each is a sigmoid of its own. `tokenizing` is the same for
+    two encoders that make the same token ids of a text.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
     device: Device
+    softmax: bool
+    tokenizing: str
 
     @classmethod
     def start(cls, base: Path, label_names: Sequence[str], max_tokens: int, device: Device) -> Encoder:
-        """A base model with a fresh head for the labels. Draws from torch's random state: seed it first."""
+        """A base model with a head for the labels, a fresh one unless its own has that size: seed torch first."""
         names = dict(enumerate(label_names))
         return cls._load(
             base,
@@ -74,7 +84,9 @@ class Encoder:
         limit = min(
             max_tokens, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", max_tokens)
         )
-        return cls(model.to(device.where).eval(), tokenizer, int(limit), device)
+        softmax = model.config.problem_type != "multi_label_classification" and model.config.num_labels > 1
+        tokenizing = f"{fingerprint(folder, _TOKENIZER_FILES)} {int(limit)}"
+        return cls(model.to(device.where).eval(), tokenizer, int(limit), device, softmax, tokenizing)
 
     @property
     def label_names(self) -> list[str]:
@@ -90,6 +102,8 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, cut to `max_tokens`, special tokens included."""
+        if not texts:
+            return []
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         encoded = self.tokenizer(
             list(texts),
@@ -101,29 +115,44 @@ class Encoder:
         )
         return list(encoded["input_ids"])
 
-    def logits(self, token_ids: Sequence[list[int]], rows: batches.Indices) -> torch.Tensor:
+    def logits(
+        self, token_ids: Sequence[list[int]], rows: batches.Indices, shape: tuple[int, int] | None = None
+    ) -> torch.Tensor:
         """The logits of the papers at `rows`, float32 (papers, labels), on the device; with gradients if on."""
         padding: int = self.tokenizer.pad_token_id
-        ids, mask = batches.pad([token_ids[int(row)] for row in rows], padding)
+        ids, mask = batches.pad([token_ids[int(row)] for row in rows], padding, shape)
         with self.device.autocast():
             output = self.model(input_ids=ids.to(self.device.where), attention_mask=mask.to(self.device.where))
         logits: torch.Tensor = output.logits
-        return logits.float()
+        return logits[: len(rows)].float()
 
-    def scores(self, texts: Sequence[str], advance: Callable[[int], None] = lambda papers: None) -> Scores:
-        """A score in [0, 1] for each text and label, float32 (texts, labels), in the order of the texts.
+    def scores(self, token_ids: Sequence[list[int]], advance: Callable[[int], None] = lambda papers: None) -> Scores:
+        """A score in [0, 1] for each tokenised text and output, float32 (texts, outputs), in the order of the texts.
 
         `advance` is called with the count of papers after each batch.
         """
-        token_ids = self.tokenize(texts)
         scores = np.empty((len(token_ids), len(self.label_names)), dtype=np.float32)
         self.model.eval()
         budget = TOKENS_PER_BATCH[self.device.where.type]
         with torch.inference_mode():
-            for rows in batches.by_length([len(paper) for paper in token_ids], budget):
-                scores[rows] = torch.sigmoid(self.logits(token_ids, rows)).cpu().numpy()
+            for rows, shape in batches.of_one_shape([len(paper) for paper in token_ids], budget):
+                # In float64, for a float32 sigmoid is rounded by the place of a number in its vector.
+                logits = self.logits(token_ids, rows, shape).double()
+                chances = torch.softmax(logits, dim=-1) if self.softmax else torch.sigmoid(logits)
+                scores[rows] = chances.float().cpu().numpy()
                 advance(len(rows))
         return scores
+
+
+def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
+    """XXH3 (128 bits, hexadecimal) of the names and bytes of the files of a folder that match any of the patterns."""
+    digest = xxhash.xxh3_128()
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        digest.update(f"{path.name} {path.stat().st_size} ".encode())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return str(digest.hexdigest())
 
 
 @contextmanager

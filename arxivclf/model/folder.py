@@ -7,9 +7,9 @@ the labels of the test split, test.labels.parquet.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import CLEANINGS
 from arxivclf.errors import ArxivclfError, ModelError, UsageError
-from arxivclf.model.hub import find_folder, read_json, refuse_unsafe
+from arxivclf.files import cannot_write, sync_folder
+from arxivclf.model.hub import read_json
 
 INFO_FILE = "arxivclf.json"
 TEST_LABELS = "test.labels.parquet"
@@ -55,7 +56,8 @@ class ModelInfo:
             "metrics": dict(self.metrics),
             "versions": dict(self.versions),
         }
-        (folder / INFO_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, allow_nan=False)
+        (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> ModelInfo:
@@ -76,27 +78,23 @@ class ModelInfo:
                 thresholds,
                 *(dict(content[name]) for name in ("settings", "chosen", "papers", "metrics", "versions")),
             )
-        except (KeyError, TypeError, ValueError, ArxivclfError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArxivclfError) as error:
             raise ModelError(f"{path}: not as `arxivclf train` writes it: {error}") from None
+        if info.max_tokens < 8:
+            raise ModelError(f"{path}: max_tokens {info.max_tokens}, but 8 at least are needed")
         if info.cleaning not in CLEANINGS or not all(0 <= threshold <= 1 for threshold in thresholds.values()):
             raise ModelError(f"{path}: an unknown cleaning, or a threshold outside [0, 1]")
         return info
 
 
-def open_folder(name: str) -> tuple[Path, ModelInfo]:
-    """The folder and the info of a trained model, local or on the hub. Raises ModelError where it cannot be used."""
-    folder = find_folder(name)
-    info = ModelInfo.read(folder)
-    refuse_unsafe(folder)
-    return folder, info
-
-
 def refuse_foreign(folder: Path) -> None:
     """Raise UsageError if writing a model there would take the place of something that is no model of ours."""
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / INFO_FILE).exists()):
-        return
-    if folder.exists():
-        raise UsageError(f"{folder}: there already, and no model of ours; -o names another folder")
+    if folder.name in ("", ".."):
+        raise UsageError(f"{folder}: a folder that the model can be written into as a whole, please; -o names one")
+    for place in (folder, previous(folder)):
+        free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
+        if not free and not (place / INFO_FILE).exists():
+            raise UsageError(f"{place}: there already, and no model of ours; -o names another folder")
 
 
 def previous(folder: Path) -> Path:
@@ -104,18 +102,28 @@ def previous(folder: Path) -> Path:
     return folder.with_name(folder.name + ".previous")
 
 
-def write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Have `fill` write a folder, then put it in its place; a model that was there is kept beside it."""
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write a model into, which takes the place of `folder` when the block ends well.
+
+    A model that was there is kept as `previous(folder)`. Raises UsageError where something else is there, DataError
+    where nothing can be written.
+    """
     refuse_foreign(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
-        fill(unfinished)
-        if folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        yield unfinished
+        if (folder / INFO_FILE).exists():
             shutil.rmtree(previous(folder), ignore_errors=True)
             folder.rename(previous(folder))
+        elif folder.exists():
+            folder.rmdir()
         unfinished.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -44,6 +44,8 @@ def find_folder(name: str) -> Path:
     """The folder of a model, local or downloaded from the hub into its cache. Raises ModelError where there is none."""
     if Path(name).is_dir():
         return Path(name)
+    if name == "model":
+        raise ModelError("no ./model here; `arxivclf train` makes one, --model names another")
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
         raise ModelError(f"{name}: no such model folder")
     return _download(name)

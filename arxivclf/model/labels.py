@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
 import polars as pl
 
 from arxivclf.corpus.columns import kept_column
-from arxivclf.corpus.text import hash_texts
 from arxivclf.errors import UsageError
 from arxivclf.model.encoder import Scores
 
-BY_ENCODER = "encoder"
+BY_ENCODER, BY_REUSE = "encoder", "reused"
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,30 @@ class Layout:
         return own | {"decided_by": pl.String(), "text_hash": pl.UInt64()}
 
     def table(
-        self, papers: pl.DataFrame, texts: pl.Series, scores: Scores, truths: Sequence[pl.Series], decided_by: str
+        self,
+        papers: pl.DataFrame,
+        hashes: pl.Series,
+        scores: Scores,
+        truths: Sequence[pl.Series],
+        decided_by: pl.Series,
     ) -> pl.DataFrame:
         """The labels of `papers` (`id`, `created`, `categories` and what is kept), one row each, in their order.
 
-        `texts` are what the model saw, `scores` float32 (papers, labels), `truths` a boolean series for each label.
+        `hashes` are those of the texts that the model saw, `scores` float32 (papers, labels), `truths` a boolean series
+        for each label, `decided_by` who gave the score.
         """
         columns: list[pl.Series] = papers.select("id", "created", "categories").get_columns()
         for index, (name, threshold) in enumerate(self.thresholds.items()):
             score = pl.Series(f"{name}_score", scores[:, index], dtype=pl.Float32)
             columns += [(score >= threshold).rename(name), score, truths[index].rename(f"{name}_truth")]
-        columns += [pl.Series("decided_by", [decided_by]).new_from_index(0, len(papers)), hash_texts(texts)]
-        columns += [papers.get_column(kept_column(name)).cast(kind).rename(name) for name, kind in self.kept.items()]
+        columns += [decided_by.rename("decided_by"), hashes.rename("text_hash")]
+        columns += [_as(papers.get_column(kept_column(name)), kind).rename(name) for name, kind in self.kept.items()]
         return pl.DataFrame(columns)
+
+
+def _as(column: pl.Series, kind: pl.DataType) -> pl.Series:
+    """A kept column as the type that it has in all files, which for nested ones may be JSON text."""
+    if kind == pl.String() and column.dtype.is_nested():
+        texts = [None if value is None else orjson.dumps(value, default=str).decode() for value in column.to_list()]
+        return pl.Series(texts, dtype=pl.String)
+    return column.cast(kind)

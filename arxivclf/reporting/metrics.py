@@ -58,9 +58,9 @@ class Confusion:
         """The same counts with the negative class in the place of the positive."""
         return Confusion(self.true_negatives, self.false_negatives, self.false_positives, self.true_positives)
 
-    def as_dict(self) -> dict[str, float]:
-        """Counts and figures by name; nan where there is nothing to take a share of."""
-        return {
+    def as_dict(self) -> dict[str, float | None]:
+        """Counts and figures by name; None where there is nothing to take a share of."""
+        figures = {
             "true_positives": self.true_positives,
             "false_positives": self.false_positives,
             "false_negatives": self.false_negatives,
@@ -71,6 +71,7 @@ class Confusion:
             "recall": self.recall,
             "f1": self.f1,
         }
+        return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def best_threshold(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:

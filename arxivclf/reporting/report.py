@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import zstandard
 
 from arxivclf.errors import DataError, UsageError
 from arxivclf.reporting.metrics import Confusion
@@ -76,26 +80,39 @@ def _compare(table: pl.DataFrame, name: str, threshold: float | None, path: str)
 
 
 def _read(path: Path) -> pl.LazyFrame:
+    """The table in a file, by its content: Parquet, JSON lines or CSV, the latter two packed or not."""
     try:
         with open(path, "rb") as file:
             start = file.read(4)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    if not start:
-        raise DataError(f"{path}: an empty file")
-    try:
         if start == _PARQUET:
             frame = pl.scan_parquet(path, glob=False)
-        elif start.startswith(b"{") or ".jsonl" in path.name:
-            frame = pl.scan_ndjson(path)
-        else:
-            frame = pl.scan_csv(path, glob=False)
-        frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+            frame.collect_schema()
+            return frame
+        content = path.read_bytes()
+        if start.startswith(_GZIP):
+            content = gzip.decompress(content)
+        elif start == _ZSTD:
+            content = zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read()
+        if not content.strip():
+            raise DataError(f"{path}: an empty file")
+        if content.lstrip().startswith(b"{"):
+            return _typed(lambda types: pl.read_ndjson(content, schema_overrides=types, infer_schema_length=None))
+        return _typed(lambda types: pl.read_csv(content, schema_overrides=types, infer_schema_length=0))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise DataError(f"{path}: not a whole table of labels: {_one_line(error)}") from None
-    return frame
+
+
+def _typed(read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:
+    """A table of text whose columns of labels are what they are, however many nulls come first."""
+    names = read({}).columns
+    types: dict[str, pl.DataType] = {}
+    for name in names:
+        if f"{name}_score" in names:
+            types |= {name: pl.Boolean(), f"{name}_score": pl.Float64()}
+            types |= {f"{name}_truth": pl.Boolean()} if f"{name}_truth" in names else {}
+    return read(types).lazy()
 
 
 def _one_line(error: Exception) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -11,9 +13,10 @@ import polars as pl
 from arxivclf.config import TrainSettings
 from arxivclf.corpus import splits
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.ids import count_restored
+from arxivclf.corpus.ids import arxiv_key, count_restored
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.snapshot import Chunk, Snapshot
+from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
 from arxivclf.corpus.splits import TEST, TRAIN, VALIDATION
 from arxivclf.corpus.tasks import Task, truth
 from arxivclf.corpus.text import compose
@@ -22,8 +25,7 @@ from arxivclf.progress import Watcher
 
 WEAK = "weak_negatives"
 
-_DUMP, _VALIDATION, _WEAK = "the dump", "the validation set", "the weak negatives"
-_COLUMNS = ("id", "key", "created", "categories", "title", "abstract", "text")
+_COLUMNS = ("id", "key", "created", "year", "categories", "title", "abstract", "text")
 
 Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
@@ -66,8 +68,10 @@ class Dataset:
 
 def check(settings: TrainSettings) -> None:
     """Raise DataError or UsageError at once if one of the files that a training reads cannot be read."""
-    for snapshot in _snapshots(settings).values():
-        snapshot.check()
+    for paths in (settings.snapshots, *((path,) for path in (settings.validation, settings.weak_negatives) if path)):
+        names = [name for name in resolve(paths) if name != STANDARD_INPUT and not is_remote(name)]
+        naming = _naming(settings, if_there=paths != settings.snapshots)
+        Snapshot(tuple(Source(name, Path(name)) for name in names), naming).check()
 
 
 def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher) -> Dataset:
@@ -76,11 +80,10 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     Raises DataError where nothing is left, or where a label has papers of one class only.
     """
     counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
-    snapshots = _snapshots(settings)
 
-    def read(name: str) -> Iterator[Chunk]:
-        with watcher.stage(f"Reading {name}"):
-            for chunk in snapshots[name].chunks():
+    def read(name: str, paths: Sequence[str], naming: Naming) -> Iterator[Chunk]:
+        with watcher.stage(f"Reading {name}"), TemporaryDirectory() as folder:
+            for chunk in Snapshot(tuple(fetch(resolve(paths), Path(folder))), naming).chunks():
                 rejects.write(chunk.rejects)
                 watcher.advance(len(chunk.papers), chunk.share, rejects=rejects.count)
                 if len(chunk.papers):
@@ -88,7 +91,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
 
     kept = pl.DataFrame()
     hashes: list[pl.Series] = []
-    for chunk in read(_DUMP):
+    for chunk in read("the dump", settings.snapshots, _naming(settings)):
         papers = chunk.papers
         counts["papers"] += len(papers)
         counts["ids_restored"] += count_restored(papers)
@@ -112,16 +115,22 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
 
     validation = None
     if settings.validation is not None:
-        parts = [_with_truth(chunk.papers, task) for chunk in read(_VALIDATION)]
+        parts = [
+            _with_truth(chunk.papers, task)
+            for chunk in read("the validation set", [settings.validation], _naming(settings, if_there=True))
+        ]
         validation = _last_of_each(pl.concat(parts)) if parts else pl.DataFrame()
         if not len(validation):
             raise DataError(f"{settings.validation}: no paper with a truth for {', '.join(task.names)}")
-        shared = pl.col("key").is_in(validation.get_column("key").implode())
+        # Where a damaged id might be one of ours it is taken for it: a paper too few in training does no harm.
+        likely = validation.select(arxiv_key(pl.col("id"), pl.col("created"), trust=True)).to_series()
+        theirs = pl.concat([validation.get_column("key"), likely.drop_nulls()])
+        shared = pl.col("key").is_in(theirs.implode())
         counts["shared_with_validation"] = int(chosen.select(shared.sum()).item())
         chosen = chosen.filter(~shared)
 
     sides = (
-        splits.split_by_time(chosen.get_column("created"), chosen.get_column("key"))
+        splits.split_by_time(_age(chosen), chosen.get_column("key"))
         if settings.split == "time"
         else splits.split_by_hash(chosen.get_column("key"))
     )
@@ -133,8 +142,15 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     if settings.undersample is not None:
         by_side[TRAIN] = _undersampled(by_side[TRAIN], task, settings.undersample)
     if settings.weak_negatives is not None:
-        parts = [chunk.papers for chunk in read(_WEAK)]
-        weak = _weak_negatives(pl.concat(parts), task, len(by_side[TRAIN]), settings)
+        parts = [
+            chunk.papers
+            for chunk in read("the weak negatives", [settings.weak_negatives], _naming(settings, if_there=True))
+        ]
+        if not parts:
+            raise DataError(f"{settings.weak_negatives}: no paper in it")
+        others = pl.concat([chosen.get_column("key"), by_side[VALIDATION].get_column("key")])
+        ours = pl.col("key").is_in(others.implode())
+        weak = _weak_negatives(pl.concat(parts).filter(~ours), task, len(by_side[TRAIN]), settings)
         counts[WEAK] = len(weak)
         by_side[TRAIN] = pl.concat([by_side[TRAIN], weak])
 
@@ -144,14 +160,9 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     return Dataset(cleaned[TRAIN], cleaned[VALIDATION], cleaned[TEST], counts | {"rejects": rejects.count})
 
 
-def _snapshots(settings: TrainSettings) -> dict[str, Snapshot]:
-    naming = Naming(settings.id_column, settings.text_column, settings.label_column)
-    found = {_DUMP: Snapshot(settings.snapshots, naming)}
-    if settings.validation is not None:
-        found[_VALIDATION] = Snapshot((settings.validation,))
-    if settings.weak_negatives is not None:
-        found[_WEAK] = Snapshot((settings.weak_negatives,))
-    return found
+def _naming(settings: TrainSettings, if_there: bool = False) -> Naming:
+    """The columns as the user named them: those of the dump, and of other files where these have them, too."""
+    return Naming(settings.id_column, settings.text_column, settings.label_column, if_there)
 
 
 def _with_truth(papers: pl.DataFrame, task: Task) -> pl.DataFrame:
@@ -195,6 +206,14 @@ def _weak_negatives(papers: pl.DataFrame, task: Task, training_papers: int, sett
         *(pl.lit(False).alias(_column(name)) for name in task.names), order
     )
     return _lowest(negatives, wanted) if wanted else negatives.clear()
+
+
+def _age(papers: pl.DataFrame) -> pl.Series:
+    """The date of each paper, the first of January where only the year is known. DataError where nothing is."""
+    age = papers.select(pl.coalesce("created", pl.date(pl.col("year"), 1, 1))).to_series()
+    if age.null_count() == len(age):
+        raise DataError("--split time: no paper has a date or a year")
+    return age
 
 
 def _cleaned(papers: pl.DataFrame, task: Task, cleaning: str) -> Papers:

@@ -61,7 +61,8 @@ def finetune(encoder: Encoder, papers: Papers, settings: TrainSettings, chosen: 
         eps=settings.adam_epsilon,
         fused=True,
     )
-    schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * len(steps)), len(steps))
+    kind = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+    schedule = get_scheduler(kind, optimizer, round(settings.warmup * len(steps)), len(steps))
     # Without dropout the model is as good after one pass, and on a CPU drawing the masks alone is a quarter of a step.
     model.train(settings.dropout)
     loss_sum = loss_weight = 0.0

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import accelerate.utils
 import polars as pl
+import torch
 
 from arxivclf.config import TrainSettings
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.tasks import Task
-from arxivclf.errors import UsageError
-from arxivclf.model.devices import find
+from arxivclf.corpus.text import hash_texts
+from arxivclf.errors import ModelError, UsageError
+from arxivclf.model.devices import Device, find
 from arxivclf.model.encoder import Encoder, Scores
-from arxivclf.model.folder import TEST_LABELS, ModelInfo, previous, refuse_foreign, write_whole
+from arxivclf.model.folder import INFO_FILE, TEST_LABELS, ModelInfo, previous, refuse_foreign, whole_folder
 from arxivclf.model.hub import find_base
 from arxivclf.model.labels import BY_ENCODER, Layout
 from arxivclf.progress import Watcher
@@ -54,7 +56,17 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     task = Task.load(settings.task)
     device = find(settings.device, settings.precision)
     base = find_base(settings.base)
+    replaced = (folder / INFO_FILE).exists()
+    with whole_folder(folder) as unfinished:
+        result = _train(settings, task, base, device, folder, unfinished, watcher)
+    if replaced:
+        watcher.say(f"The model that was in {folder} is now in {previous(folder)}")
+    return result
 
+
+def _train(
+    settings: TrainSettings, task: Task, base: Path, device: Device, folder: Path, unfinished: Path, watcher: Watcher
+) -> TrainResult:
     with RejectsFile(folder.with_name(f"{folder.name}.rejects.jsonl")) as rejects:
         dataset = collect(settings, task, rejects, watcher)
     watcher.say(_described(dataset), **dataset.counts)
@@ -68,6 +80,10 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     )
     loss = finetune(encoder, dataset.train, settings, chosen, watcher)
 
+    if not all(bool(torch.isfinite(weights).all()) for weights in encoder.model.parameters()):
+        raise ModelError(
+            f"the weights are no longer finite; a lower --learning-rate (now {chosen.learning_rate:g}) may help"
+        )
     validation_scores = _scores(encoder, dataset.validation, "Validation", watcher)
     test_scores = _scores(encoder, dataset.test, "Test", watcher)
     thresholds = {
@@ -95,21 +111,15 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     layout = Layout(thresholds, {})
     labels = _labels(dataset.test, test_scores, layout)
 
-    def fill(unfinished: Path) -> None:
-        encoder.save(unfinished)
-        info.write(unfinished)
-        labels.write_parquet(unfinished / TEST_LABELS)
-
-    replaced = folder.exists() and any(folder.iterdir())
-    write_whole(folder, fill)
-    if replaced:
-        watcher.say(f"The model that was in {folder} is now in {previous(folder)}")
+    encoder.save(unfinished)
+    info.write(unfinished)
+    labels.write_parquet(unfinished / TEST_LABELS)
     return TrainResult(folder, info, validation, test, rejects.path if rejects.count else None)
 
 
 def _scores(encoder: Encoder, papers: Papers, name: str, watcher: Watcher) -> Scores:
     with watcher.stage(name, len(papers)):
-        return encoder.scores(papers.texts.to_list(), watcher.advance)
+        return encoder.scores(encoder.tokenize(papers.texts.to_list()), watcher.advance)
 
 
 def _report(source: str, papers: Papers, scores: Scores, thresholds: Mapping[str, float]) -> Report:
@@ -123,7 +133,8 @@ def _report(source: str, papers: Papers, scores: Scores, thresholds: Mapping[str
 
 def _labels(papers: Papers, scores: Scores, layout: Layout) -> pl.DataFrame:
     truths = papers.frame.select(papers.answers).get_columns()
-    return layout.table(papers.frame, papers.texts, scores, truths, BY_ENCODER)
+    decided = pl.Series([BY_ENCODER]).new_from_index(0, len(papers))
+    return layout.table(papers.frame, hash_texts(papers.texts), scores, truths, decided)
 
 
 def _counts(dataset: Dataset, task: Task) -> dict[str, object]:
@@ -147,6 +158,7 @@ def _described(dataset: Dataset) -> str:
             ("before_since", "too old"),
             ("without_truth", "without truth"),
             ("repeats", "repeats of an id left out"),
+            ("weak_negatives", "of the training papers are weak negatives"),
             ("shared_with_validation", "left out of training because they are in the validation set"),
             ("ids_restored", "damaged ids told from their dates"),
         )

@@ -1,0 +1,144 @@
+"""From papers to their labels, by one model or several: the code that every engine and the Python interface call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+
+from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.parquet import settle_frame
+from arxivclf.corpus.snapshot import Snapshot
+from arxivclf.corpus.sources import fetch, resolve
+from arxivclf.corpus.tasks import Task, truth
+from arxivclf.corpus.text import compose, hash_texts
+from arxivclf.errors import DataError, UsageError
+from arxivclf.labelling.reuse import Flags, Reuse
+from arxivclf.model.classifier import Model
+from arxivclf.model.devices import find
+from arxivclf.model.encoder import Scores
+from arxivclf.model.labels import BY_ENCODER, BY_REUSE, Layout
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Papers, tokenised for each way of tokenising that the models have. `known` are those whose scores are reused."""
+
+    papers: pl.DataFrame
+    hashes: pl.Series
+    known: Flags
+    scores: Scores
+    token_ids: Mapping[str, Sequence[list[int]]]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Models whose labels stand side by side. `reuse` gives scores of an earlier dump."""
+
+    models: tuple[Model, ...]
+    reuse: Reuse | None = field(default=None)
+
+    @classmethod
+    def load(cls, *names: str | Path, device: str = "auto", task: Sequence[str] = ()) -> Classifier:
+        """Load models by folder or hub name: such as `arxivclf train` made, or any sequence classifiers.
+
+        `task` names the labels of one that has no names of its own. Raises ModelError, DeviceError, or UsageError where
+        two models give one label.
+        """
+        where = find(device)
+        models = tuple(Model.load(str(name), where, Task.load(task) if task else None) for name in names)
+        labels = [(label, model.name) for model in models for label in model.task.names]
+        for label, name in labels:
+            if [other for other, _ in labels].count(label) > 1:
+                raise UsageError(
+                    f"{name}: gives the label {label!r}, and so does another model; label with one at a time"
+                )
+        return cls(models)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds of all labels, in the order of their columns."""
+        return {name: threshold for model in self.models for name, threshold in model.thresholds.items()}
+
+    def prepare(self, papers: pl.DataFrame) -> Prepared:
+        """All that can be done before the models come in: clean, hash, look for known scores, tokenise the rest."""
+        texts = {model.cleaning: pl.Series() for model in self.models}
+        texts = {cleaning: compose(papers, cleaning) for cleaning in texts}
+        hashes = hash_texts(texts[self.models[0].cleaning])
+        known = np.zeros(len(papers), dtype=bool)
+        scores = np.full((len(papers), len(self.thresholds)), np.nan, dtype=np.float32)
+        if self.reuse is not None:
+            known, found = self.reuse.find(papers.get_column("id"), hashes)
+            scores[known] = found[known]
+        token_ids: dict[str, Sequence[list[int]]] = {}
+        for model in self.models:
+            if _tokenizing(model) not in token_ids:
+                unknown = texts[model.cleaning].filter(pl.Series(~known))
+                token_ids[_tokenizing(model)] = model.tokenize(unknown.to_list())
+        return Prepared(papers, hashes, known, scores, token_ids)
+
+    def finish(
+        self, prepared: Prepared, layout: Layout, advance: Callable[[int], None] = lambda papers: None
+    ) -> pl.DataFrame:
+        """The labels of prepared papers, one row each, in their order, as `layout` has them.
+
+        `advance` is called with counts of papers; those of several models count as a part of one.
+        """
+        scores, first = prepared.scores.copy(), 0
+        advance(int(prepared.known.sum()))
+        steps = _Steps(len(self.models), advance)
+        for model in self.models:
+            last = first + len(model.task.names)
+            scores[~prepared.known, first:last] = model.scores(
+                prepared.token_ids[_tokenizing(model)], advance=steps.advance
+            )
+            first = last
+        truths = [answer for model in self.models for answer in truth(model.task, prepared.papers)]
+        known = pl.DataFrame({"known": prepared.known})
+        decided = known.select(pl.when("known").then(pl.lit(BY_REUSE)).otherwise(pl.lit(BY_ENCODER))).to_series()
+        return layout.table(prepared.papers, prepared.hashes, scores, truths, decided)
+
+    def label(self, papers: pl.DataFrame | str | Path, keep: Sequence[str] = ()) -> pl.DataFrame:
+        """The labels of a frame, or of a dump by path, as `arxivclf label` writes them, in memory.
+
+        A frame has the columns of a dump: `id`, and `title` and `abstract` or else `text`. Raises DataError where a row
+        is no paper, or where columns are missing.
+        """
+        if isinstance(papers, pl.DataFrame):
+            rows = settle_frame(papers, Naming(), keep, "the frame")
+            kept = {name: papers.schema[name] for name in keep}
+            chunks, rejects = [rows.papers], rows.rejects
+        else:
+            with TemporaryDirectory() as folder:
+                snapshot = Snapshot(tuple(fetch(resolve([str(papers)]), Path(folder))), keep=tuple(keep))
+                kept = snapshot.kept_types()
+                read = list(snapshot.chunks())
+            chunks, rejects = [chunk.papers for chunk in read], [row for chunk in read for row in chunk.rejects]
+        if rejects:
+            first = rejects[0]
+            raise DataError(
+                f"{first.source} {first.unit} {first.row}: {first.reason}; {len(rejects):,} such rows in all"
+            )
+        layout = Layout(self.thresholds, kept)
+        tables = [self.finish(self.prepare(chunk), layout) for chunk in chunks if len(chunk)]
+        return pl.concat(tables) if tables else layout.schema().to_frame()
+
+
+class _Steps:
+    """Counts the papers of several models, each as a part of one paper, so that every paper counts once."""
+
+    def __init__(self, models: int, advance: Callable[[int], None]) -> None:
+        self._models, self._advance, self._done = models, advance, 0
+
+    def advance(self, papers: int) -> None:
+        before = self._done // self._models
+        self._done += papers
+        self._advance(self._done // self._models - before)
+
+
+def _tokenizing(model: Model) -> str:
+    return f"{model.cleaning} {model.encoder.tokenizing}"

@@ -1,0 +1,176 @@
+"""The job of a run: what decides the bytes of its output, so that two runs can tell whether they are one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import arxivclf
+from arxivclf.config import LabelSettings
+from arxivclf.corpus.rejects import holds_rejects
+from arxivclf.corpus.sources import STANDARD_INPUT, Source, is_remote, remote_exists
+from arxivclf.errors import DataError, UsageError
+from arxivclf.files import whole_file
+from arxivclf.labelling.classifier import Classifier
+from arxivclf.labelling.parts import Job, Part, Parts
+from arxivclf.labelling.sink import STANDARD_OUTPUT, form_of, read_job
+from arxivclf.model.labels import Layout
+
+# Settings that decide what is written; the others decide where, or whether at all.
+_DECIDING = ("keep", "limit", "chunk_rows", "keep_duplicates", "id_column", "text_column", "label_column")
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What a run did: where the labels are, how many papers got each label, how many rows were rejected, and why.
+
+    `decided` counts who decided. `papers_now` are the papers that this run labelled itself, in `seconds`; the others it
+    found done.
+    """
+
+    output: str
+    rejects_file: str | None
+    papers: int
+    labelled: Mapping[str, int]
+    decided: Mapping[str, int]
+    rejects: Mapping[str, int]
+    ids_restored: int
+    papers_now: int
+    seconds: float
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], output: str, rejects_file: str, papers_now: int, seconds: float) -> LabelSummary:
+        """The summary of all parts of a job."""
+        rejects = _total(part.reasons for part in parts)
+        return cls(
+            output,
+            rejects_file if rejects else None,
+            sum(part.papers for part in parts),
+            _total(part.labelled for part in parts),
+            _total(part.decided for part in parts),
+            dict(sorted(rejects.items(), key=lambda item: (-item[1], item[0]))),
+            sum(part.ids_restored for part in parts),
+            papers_now,
+            seconds,
+        )
+
+
+def describe(settings: LabelSettings, sources: Sequence[Source], classifier: Classifier, layout: Layout) -> Job:
+    """The job as JSON. Inputs and models stand by their content, so that a new name or place changes nothing."""
+    everything = asdict(settings)
+    return {
+        "version": arxivclf.__version__,
+        "input": [source.fingerprint() for source in sources],
+        "models": [model.fingerprint for model in classifier.models],
+        "labels": dict(layout.thresholds),
+        "settings": {
+            name: list(everything[name]) if isinstance(everything[name], tuple) else everything[name]
+            for name in _DECIDING
+        },
+        "reuse": classifier.reuse.fingerprint if classifier.reuse is not None else None,
+    }
+
+
+def states(sources: Sequence[Source]) -> list[tuple[int, int]]:
+    """Size and time of change of each file: while they stay the same, so does what is read."""
+    return [(found.st_size, found.st_mtime_ns) for found in (source.path.stat() for source in sources)]
+
+
+def footer(job: Job, parts: Sequence[Part]) -> dict[str, Any]:
+    """What Parquet labels hold in their footer: the job, and the parts that they were made of."""
+    return {"job": job, "parts": [asdict(part) for part in parts]}
+
+
+def record(output: str, made: Mapping[str, Any] | None) -> None:
+    """Keep the footer of labels whose form has none, in a small file beside them; None takes an old one away.
+
+    It is there only while it is true: away before the labels change, back after.
+    """
+    if is_remote(output) or form_of(output) == ".parquet":
+        return
+    if made is None:
+        _beside(output).unlink(missing_ok=True)
+        return
+    with whole_file(_beside(output)) as file:
+        file.write(json.dumps(made).encode())
+
+
+def already_done(output: str, job: Job) -> list[Part] | None:
+    """The parts of a finished output of the same job; None where there is no such output."""
+    found = _found(output)
+    return [Part(**part) for part in found["parts"]] if found is not None and found["job"] == job else None
+
+
+def _found(output: str) -> dict[str, Any] | None:
+    """What labels that are there say of their job; None where there are none, or they say nothing."""
+    if is_remote(output) or not Path(output).exists():
+        return None
+    try:
+        if form_of(output) == ".parquet":
+            return read_job(Path(output))[0]
+        found: dict[str, Any] = json.loads(_beside(output).read_bytes())
+        return found
+    except (DataError, OSError, ValueError):
+        return None
+
+
+def _beside(output: str) -> Path:
+    return Path(f"{output}.job.json")
+
+
+def refuse_other(parts: Parts, output: str, rejects: str, job: Job, overwrite: bool) -> None:
+    """Raise UsageError if going on would do away with the labels, or the unfinished run, of another job."""
+    unfinished = parts.job()
+    if overwrite or unfinished == job:
+        return
+    if not is_remote(rejects) and not holds_rejects(Path(rejects)):
+        raise UsageError(f"{rejects}: there already, and no rejects of ours; --rejects names another file")
+    if unfinished is not None:
+        raise UsageError(
+            f"{output}: an unfinished run of it differs in {_differences(job, unfinished)}; --overwrite starts anew,"
+            " -o names another file"
+        )
+    if remote_exists(output) if is_remote(output) else Path(output).exists():
+        found = _found(output)
+        why = f" and differs in {_differences(job, found['job'])}" if found is not None else ""
+        raise UsageError(f"{output}: there already{why}; --overwrite replaces it, -o names another file")
+
+
+def refuse_input_as_output(names: Sequence[str], output: str, rejects: str) -> None:
+    """Raise UsageError if the labels or the rejects would take the place of the dump."""
+    inputs = {Path(name).resolve() for name in names if name != STANDARD_INPUT and not is_remote(name)} | set(names)
+    for path in (output, rejects):
+        if path != STANDARD_OUTPUT and (path in inputs or Path(path).resolve() in inputs):
+            raise UsageError(f"{path}: is the dump itself; -o names another file")
+    if Path(output).resolve() == Path(rejects).resolve():
+        raise UsageError(f"{rejects}: labels and rejects cannot go into one file")
+
+
+def beside(output: str) -> str:
+    """Where the rejects of an output go unless told otherwise: `ai.rejects.jsonl` for `ai.parquet`."""
+    if output == STANDARD_OUTPUT:
+        return "stdout.rejects.jsonl"
+    return output.removesuffix(form_of(output) or "") + ".rejects.jsonl"
+
+
+def _differences(ours: Job, theirs: Job) -> str:
+    found = []
+    for name in ours | theirs:
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            unequal = [key for key in mine | other if mine.get(key) != other.get(key)]
+            found += [f"{key} ({other.get(key)} then, {mine.get(key)} now)" for key in unequal]
+        elif mine != other:
+            found.append(f"the {name}")
+    return ", ".join(found)
+
+
+def _total(counts: Any) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            total[name] = total.get(name, 0) + count
+    return total

@@ -1,0 +1,515 @@
+"""Exactly once: killed at any moment, a run goes on and ends with the bytes of one that was not."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import Result
+from conftest import DATA, PAPERS, error_line, paper, papers, read_jsonl, real_data, write_jsonl, write_parquet
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from arxivclf import Classifier, LabelSettings, label
+from arxivclf.corpus.repeats import Repeats
+from arxivclf.labelling.ahead import ahead
+from arxivclf.labelling.local import REPEATED
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Every file of a folder, hidden ones too, with the hash of its bytes."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def write_dump(path: Path, count: int) -> Path:
+    rows = papers(count)
+    rows[5], rows[17] = paper("wrong"), rows[30] | {"id": rows[30]["id"] + "v1"}
+    return write_jsonl(path, rows)
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl.gz"])
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(model: Path, tmp_path: Path, form: str) -> None:
+    def command(folder: Path) -> list[str]:
+        settings = ["--model", str(model), "--chunk-rows", "50", "-q", "--max-rejects", "0.1", "-o", f"out.{form}"]
+        return [sys.executable, "-m", "arxivclf", "label", "dump.jsonl", *settings]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+        write_dump(folder / "dump.jsonl", 1_200)
+    started = time.monotonic()
+    subprocess.run(command(whole), cwd=whole, check=True, capture_output=True)
+    took = time.monotonic() - started
+    expected = digest(whole)
+    job = {f"out.{form}.job.json"} if form != "parquet" else set()
+    assert set(expected) == {"dump.jsonl", f"out.{form}", "out.rejects.jsonl"} | job
+
+    # Twelve kills for each form. The libraries take most of the time to load; moments before that test nothing.
+    moments = random.Random(form)
+    kills = finished = 0
+    while kills < 12:
+        with subprocess.Popen(
+            command(killed), cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            wait_for_parts(process, killed / f".out.{form}.parts/manifest.jsonl")
+            time.sleep(moments.uniform(0, 0.2 * took))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert process.returncode in (0, -signal.SIGKILL), process.stderr.read().decode()
+            kills += process.returncode == -signal.SIGKILL
+        if (killed / f"out.{form}").exists():
+            # It had come to its end; so that the kills go on, another job begins.
+            finished += 1
+            assert digest(killed) == expected or (killed / f".out.{form}.parts").exists()
+            for path in killed.glob("out.*"):
+                path.unlink()
+    while not (killed / f"out.{form}").exists():
+        subprocess.run(command(killed), cwd=killed, check=True, capture_output=True)
+    assert digest(killed) == expected
+
+
+def wait_for_parts(process: subprocess.Popen[bytes], manifest: Path) -> None:
+    """Until the run has begun to work: its manifest is there and newer than the process."""
+    born = time.time()
+    while process.poll() is None and time.time() - born < 60:
+        if manifest.exists() and (manifest.stat().st_mtime > born or time.time() - born > 2):
+            return
+        time.sleep(0.005)
+
+
+class CutError(Exception):
+    """A power cut at one call of the file system."""
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_cut_at_every_single_step_on_disk(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The kill at random moments, made exhaustive: the run is cut at its first step on disk, then at its second ..."""
+    monkeypatch.chdir(tmp_path)
+    write_dump(tmp_path / "dump.jsonl", 100)
+    job = LabelSettings(("dump.jsonl",), (str(model),), output=f"out.{form}", chunk_rows=30, max_rejects=0.1)
+    label(job)
+    expected = digest(tmp_path)
+    real = {name: getattr(os, name) for name in ("fsync", "rename", "replace", "unlink", "truncate")}
+    acquire = filelock.FileLock.acquire
+    locks: list[Any] = []
+    left = 0
+
+    def cutting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def cut(*arguments: Any, **extra: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise CutError
+            return call(*arguments, **extra)
+
+        return cut
+
+    def recorded(lock: Any, *arguments: Any, **extra: Any) -> Any:
+        locks.append(lock)
+        return acquire(lock, *arguments, **extra)
+
+    for at in range(200):
+        for path in tmp_path.glob("out.*"):
+            path.unlink()
+        left, cut = at, False
+        with monkeypatch.context() as patched:
+            for name, call in real.items():
+                patched.setattr(os, name, cutting(call))
+            patched.setattr(filelock.FileLock, "acquire", recorded)
+            try:
+                label(job)
+            except CutError:
+                cut = True
+        # What the death of the process does.
+        for lock in locks:
+            lock.release(force=True)
+        if cut:
+            label(job)
+        assert digest(tmp_path) == expected, f"cut at step {at}"
+        if not cut:
+            break
+    assert at > 20
+
+
+def test_done_parts_are_not_labelled_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("dump.jsonl"), papers(100))
+    job = LabelSettings(("dump.jsonl",), (str(model),), chunk_rows=10)
+    add = "arxivclf.labelling.parts.Parts.add"
+    from arxivclf.labelling.parts import Parts
+
+    calls = 0
+    real_add = Parts.add
+
+    def add_six(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 6:
+            raise CutError
+        real_add(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(add, add_six)
+        with pytest.raises(CutError):
+            label(job)
+    assert not Path("dump.labels.parquet").exists()
+    summary = label(job)
+    assert (summary.papers, summary.papers_now) == (100, 40)
+    again = label(job)
+    assert (again.papers, again.papers_now) == (100, 0)
+    assert again.labelled == summary.labelled
+
+
+def unfinished(model: Path, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
+    """Leave a run of dump.jsonl unfinished after its first part."""
+    from arxivclf.labelling.parts import Parts
+
+    real_add = Parts.add
+
+    def add_one(*arguments: Any) -> None:
+        real_add(*arguments)
+        raise CutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("arxivclf.labelling.parts.Parts.add", add_one)
+        with pytest.raises(CutError):
+            label(LabelSettings(("dump.jsonl",), (str(model),), **({"chunk_rows": 10} | how)))
+
+
+@pytest.mark.parametrize("state", ["unfinished", "finished"])
+def test_another_job_is_refused_with_what_differs(
+    cli: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(40))
+    if state == "unfinished":
+        unfinished(model, monkeypatch)
+    else:
+        assert cli("label", "dump.jsonl", "--model", model, "--chunk-rows", 10).exit_code == 0
+    same = ["label", "dump.jsonl", "--model", model, "--chunk-rows", 10]
+    for change, says in (
+        (["--chunk-rows", 20], "chunk_rows (10 then, 20 now)"),
+        (["--threshold", 0.9], "ai ("),
+        (["--keep", "title"], "keep ([] then, ['title'] now)"),
+    ):
+        assert says in error_line(cli(*same, *change), 2)
+    write_jsonl(Path("dump.jsonl"), papers(41))
+    assert "differs in the input" in error_line(cli(*same), 2)
+    assert cli(*same, "--overwrite").exit_code == 0
+    assert len(pl.read_parquet("dump.labels.parquet")) == 41
+    assert cli(*same).exit_code == 0
+
+
+def test_two_runs_on_one_output(cli: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(40))
+    unfinished(model, monkeypatch)
+    with filelock.FileLock(".dump.labels.parquet.parts/lock"):
+        assert "another run is writing it" in error_line(cli("label", "dump.jsonl", "--model", model), 1)
+    assert cli("label", "dump.jsonl", "--model", model, "--chunk-rows", 10).exit_code == 0
+
+
+def test_a_part_that_rotted_is_made_anew(
+    cli: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(40))
+    assert cli("label", "dump.jsonl", "--model", model, "--chunk-rows", 10, "-o", "whole.parquet").exit_code == 0
+    unfinished(model, monkeypatch)
+    part = Path(".dump.labels.parquet.parts/part-000000.parquet")
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    assert cli("label", "dump.jsonl", "--model", model, "--chunk-rows", 10).exit_code == 0
+    assert Path("dump.labels.parquet").read_bytes() == Path("whole.parquet").read_bytes()
+
+
+def test_a_dump_that_grows_while_it_is_read(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("dump.jsonl"), papers(40))
+    from arxivclf.errors import DataError
+    from arxivclf.labelling.parts import Parts
+
+    real_add = Parts.add
+
+    def add_and_grow(*arguments: Any) -> None:
+        real_add(*arguments)
+        with open("dump.jsonl", "a") as dump:
+            dump.write(json.dumps(paper("2105.00001")) + "\n")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("arxivclf.labelling.parts.Parts.add", add_and_grow)
+        with pytest.raises(DataError, match="changed while it was read"):
+            label(LabelSettings(("dump.jsonl",), (str(model),), chunk_rows=10))
+    assert sorted(path.name for path in Path().iterdir()) == ["dump.jsonl"]
+
+
+def test_ctrl_c_keeps_what_was_done(model: Path, tmp_path: Path) -> None:
+    write_dump(tmp_path / "dump.jsonl", 3_000)
+    command = [sys.executable, "-m", "arxivclf", "label", "dump.jsonl", "--model", str(model), "--chunk-rows", "50"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        manifest = tmp_path / ".dump.labels.parquet.parts/manifest.jsonl"
+        while process.poll() is None and not (manifest.exists() and len(manifest.read_bytes().splitlines()) > 3):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("Error: interrupted")
+    assert "Traceback" not in stderr
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "were done before" in done.stdout
+    assert len(pl.read_parquet(tmp_path / "dump.labels.parquet")) == 2_998
+
+
+def test_of_repeats_the_last_wins_and_the_others_are_rejects(model: Path, tmp_path: Path) -> None:
+    rows = [*papers(20), *(row | {"id": row["id"] + "v2", "title": "newer"} for row in papers(5))]
+    first, second = write_jsonl(tmp_path / "a.jsonl", rows[:12]), write_parquet(tmp_path / "b.parquet", rows[12:])
+    output = tmp_path / "out.parquet"
+    summary = label(
+        LabelSettings((str(first), str(second)), (str(model),), output=str(output), keep=("title",), chunk_rows=4)
+    )
+    frame = pl.read_parquet(output)
+    assert frame.get_column("id").to_list() == [row["id"] for row in rows[5:]]
+    assert frame.get_column("title").to_list()[-5:] == ["newer"] * 5
+    rejects = read_jsonl(tmp_path / "out.rejects.jsonl")
+    assert [(row["line"], row["id"], row["reason"]) for row in rejects] == [
+        (number, row["id"], REPEATED) for number, row in enumerate(papers(5), 1)
+    ]
+    assert json.loads(rejects[0]["raw"]) == rows[0]
+    assert summary.rejects == {REPEATED: 5}
+    label(
+        LabelSettings(
+            (str(first), str(second)), (str(model),), output=str(output), keep_duplicates=True, overwrite=True
+        )
+    )
+    assert len(pl.read_parquet(output)) == 25
+
+
+@given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 9), st.sampled_from([1, 7, 1_000]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_repeats_are_the_same_however_they_are_found(tmp_path: Path, ids: list[int], chunk: int, spill: int) -> None:
+    keys = [str(number) for number in ids]
+    chunks = [pl.Series(keys[at : at + chunk], dtype=pl.String) for at in range(0, len(keys), chunk)]
+    repeats = Repeats.find(chunks, tmp_path, spill_papers=spill)
+    expected = [key in keys[place + 1 :] for place, key in enumerate(keys)]
+    found = [flag for at in range(0, len(keys), chunk) for flag in repeats.among(at, len(keys[at : at + chunk]))]
+    assert found == expected
+    assert repeats.count == sum(expected)
+    assert not list(tmp_path.iterdir())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
+@given(cuts=st.lists(st.integers(0, 60), max_size=3).map(sorted), chunk_rows=st.integers(1, 70))
+def test_any_chunks_and_any_split_into_files_give_the_same(
+    model: Path, tmp_path: Path, cuts: list[int], chunk_rows: int
+) -> None:
+    rows = [*papers(50), paper("wrong"), *papers(3), paper(17), paper("2102.00001")]
+    whole, parts = tmp_path / "whole.parquet", tmp_path / "parts.parquet"
+    dump = write_jsonl(tmp_path / "dump.jsonl", rows)
+    how: dict[str, Any] = {"max_rejects": 1.0, "overwrite": True}
+    label(LabelSettings((str(dump),), (str(model),), output=str(whole), **how))
+    edges = [0, *(cut for cut in cuts if cut < len(rows)), len(rows)]
+    files = [
+        str(write_jsonl(tmp_path / f"{number}.jsonl", rows[start:end]))
+        for number, (start, end) in enumerate(pairwise(edges))
+        if start < end
+    ]
+    summary = label(LabelSettings(tuple(files), (str(model),), output=str(parts), chunk_rows=chunk_rows, **how))
+    one, other = pl.read_parquet(whole), pl.read_parquet(parts)
+    assert one.equals(other)
+    assert len(other) + sum(summary.rejects.values()) == len(rows)
+    assert summary.rejects == {"malformed id": 1, "numeric id": 1, REPEATED: 3}
+
+
+def test_reuse_takes_over_what_is_unchanged_and_nothing_else(
+    model: Path, tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    older, newer = papers(60), papers(80)[10:]
+    newer[3]["title"] = "A changed title"
+    write_jsonl(Path("older.jsonl"), older)
+    write_jsonl(Path("newer.jsonl"), newer)
+    assert cli("label", "older.jsonl", "--model", model).exit_code == 0
+    full = cli("label", "newer.jsonl", "--model", model, "-o", "full.parquet")
+    assert full.exit_code == 0
+    reused = cli("label", "newer.jsonl", "--model", model, "--reuse", "older.labels.parquet")
+    assert reused.exit_code == 0, reused.output
+    assert "encoder 21, reused 49" in reused.stdout
+    one, other = pl.read_parquet("full.parquet"), pl.read_parquet("newer.labels.parquet")
+    assert one.drop("decided_by").equals(other.drop("decided_by"))
+    by = dict(zip(other.get_column("id"), other.get_column("decided_by"), strict=True))
+    assert by[newer[3]["id"]] == by["2101.00061"] == "encoder"
+    assert by["2101.00060"] == "reused"
+
+
+def test_a_chunk_that_is_reused_whole(model: Path, tmp_path: Path) -> None:
+    dump = write_jsonl(tmp_path / "dump.jsonl", papers(20))
+    first, again = tmp_path / "first.parquet", tmp_path / "again.parquet"
+    label(LabelSettings((str(dump),), (str(model),), output=str(first)))
+    label(LabelSettings((str(dump),), (str(model),), output=str(again), reuse=str(first), chunk_rows=7))
+    assert pl.read_parquet(first).drop("decided_by").equals(pl.read_parquet(again).drop("decided_by"))
+
+
+def test_reuse_of_what_cannot_be_reused(cli: Callable[..., Result], model: Path, tiny_base: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(20))
+    assert cli("label", "dump.jsonl", "--model", model).exit_code == 0
+    how = ["--epochs", 0.1, "--max-tokens", 16, "--base", tiny_base]
+    assert cli("train", PAPERS, "-o", "other", *how).exit_code == 0
+    again = ["label", "dump.jsonl", "-o", "x.parquet", "--reuse"]
+    assert "from another model" in error_line(cli(*again, "dump.labels.parquet", "--model", "other"), 2)
+    assert "no such file" in error_line(cli(*again, "absent.parquet", "--model", model), 2)
+    pl.DataFrame({"id": ["x"]}).write_parquet("bare.parquet")
+    assert "does not say which model" in error_line(cli(*again, "bare.parquet", "--model", model), 1)
+    assert "no whole Parquet file" in error_line(cli(*again, "dump.jsonl", "--model", model), 1)
+
+
+def test_several_models_in_one_pass(cli: Callable[..., Result], model: Path, tiny_base: Path) -> None:
+    how = ["--epochs", 0.3, "--max-tokens", 48, "--base", tiny_base, "--task"]
+    assert cli("train", PAPERS, "-o", "nlp", *how, "nlp").exit_code == 0
+    write_jsonl(Path("dump.jsonl"), papers(30))
+    for name, path in (("ai", model), ("nlp", "nlp")):
+        assert cli("label", "dump.jsonl", "--model", path, "-o", f"{name}.parquet").exit_code == 0
+    both = cli("label", "dump.jsonl", "--model", model, "--model", "nlp", "-o", "both.parquet")
+    assert both.exit_code == 0, both.output
+    frame = pl.read_parquet("both.parquet")
+    for name in ("ai", "nlp"):
+        alone = pl.read_parquet(f"{name}.parquet")
+        assert frame.select(alone.columns).equals(alone)
+    clash = cli("label", "dump.jsonl", "--model", model, "--model", model, "-o", "clash.parquet")
+    assert "gives the label 'ai', and so does another model" in error_line(clash, 2)
+
+
+@pytest.fixture
+def plain(tiny_base: Path, tmp_path: Path) -> Path:
+    """A binary softmax classifier as the original project saved them: id2label {0: 0, 1: 1}."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(1)
+    folder = tmp_path / "plain"
+    made = AutoModelForSequenceClassification.from_pretrained(
+        tiny_base, num_labels=2, id2label={0: 0, 1: 1}, label2id={0: 0, 1: 1}
+    )
+    made.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_base).save_pretrained(folder)
+    return folder
+
+
+def test_a_classifier_that_was_not_made_here(cli: Callable[..., Result], plain: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    write_jsonl(Path("dump.jsonl"), papers(9))
+    bare = cli("label", "dump.jsonl", "--model", plain, "-o", "bare.parquet")
+    assert bare.exit_code == 0, bare.output
+    named = cli("label", "dump.jsonl", "--model", plain, "--task", "ai", "-o", "named.parquet")
+    assert named.exit_code == 0, named.output
+    bare_frame, frame = pl.read_parquet("bare.parquet"), pl.read_parquet("named.parquet")
+    assert "positive_score" in bare_frame.columns
+    assert bare_frame.get_column("positive_truth").null_count() == 9
+    assert frame.get_column("ai_truth").sum() == 3
+    opened, tokenizer = AutoModelForSequenceClassification.from_pretrained(plain), AutoTokenizer.from_pretrained(plain)
+    text = "Paper number 1. We test a model of testing. It works."
+    with torch.inference_mode():
+        expected = torch.softmax(opened(**tokenizer(text, return_tensors="pt")).logits, -1)[0, 1].item()
+    assert frame.get_column("ai_score")[0] == pytest.approx(expected, abs=0.02)
+    assert "names 2" in error_line(
+        cli("label", "dump.jsonl", "--model", plain, "--task", "ai", "--task", "cv", "-o", "x.csv"), 2
+    )
+
+
+def test_the_python_interface_gives_what_the_command_writes(cli: Callable[..., Result], model: Path) -> None:
+    rows = papers(12)
+    write_jsonl(Path("dump.jsonl"), rows)
+    assert cli("label", "dump.jsonl", "--model", model, "--keep", "title").exit_code == 0
+    written = pl.read_parquet("dump.labels.parquet")
+    classifier = Classifier.load(model)
+    assert classifier.label("dump.jsonl", keep=["title"]).equals(written)
+    frame = pl.DataFrame(rows).with_columns(versions=pl.col("versions"))
+    assert classifier.label(frame, keep=["title"]).equals(written)
+    from arxivclf.errors import DataError
+
+    with pytest.raises(DataError, match=r"the frame row 1: malformed id"):
+        classifier.label(pl.DataFrame([paper("wrong")]))
+
+
+def test_ahead_keeps_order_hands_on_errors_and_stops() -> None:
+    def items(fail_at: int) -> Any:
+        for number in range(100):
+            if number == fail_at:
+                raise ValueError(number)
+            made.append(number)
+            yield number
+
+    made: list[int] = []
+    assert list(ahead(items(-1))) == list(range(100))
+    with pytest.raises(ValueError, match="7"):
+        list(ahead(items(7)))
+    made.clear()
+    few = ahead(items(-1))
+    assert [next(few) for _ in range(3)] == [0, 1, 2]
+    few.close()
+    assert len(made) < 10
+    assert np.array(made).tolist() == sorted(made)
+
+
+def test_a_full_disk_keeps_what_was_done(
+    cli: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(100))
+    same = ["label", "dump.jsonl", "--model", model, "--chunk-rows", 10]
+    assert cli(*same, "-o", "whole.parquet").exit_code == 0
+    real, calls = os.fsync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        line = error_line(cli(*same), 1)
+    assert line == "Error: dump.labels.parquet: cannot be written: no space left on the disk"
+    assert not Path("dump.labels.parquet").exists()
+    done = cli(*same)
+    assert done.exit_code == 0
+    assert "were done before" in done.stdout
+    assert Path("dump.labels.parquet").read_bytes() == Path("whole.parquet").read_bytes()
+
+
+def test_a_place_where_nothing_can_be_written(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(3))
+    if not Path("/proc/self").exists():
+        pytest.skip("no /proc here, where even root cannot write")
+    line = error_line(cli("label", "dump.jsonl", "--model", model, "-o", "/proc/out.parquet"), 1)
+    assert line.startswith("Error: /proc/out.parquet: cannot be written: ")
+
+
+@real_data
+def test_reuse_from_one_years_dump_to_the_next(cli: Callable[..., Result], model: Path) -> None:
+    older, newer = DATA / "arxiv-snapshot-2019.parquet", DATA / "arxiv-snapshot-2020.parquet"
+    assert cli("label", older, "--model", model, "-q").exit_code == 0
+    assert cli("label", newer, "--model", model, "-o", "full.parquet", "-q").exit_code == 0
+    reused = cli("label", newer, "--model", model, "--reuse", "arxiv-snapshot-2019.labels.parquet", "-q")
+    assert reused.exit_code == 0, reused.output
+    one, other = pl.read_parquet("full.parquet"), pl.read_parquet("arxiv-snapshot-2020.labels.parquet")
+    assert one.drop("decided_by").equals(other.drop("decided_by"))
+    # 28,765 ids are in both, 446 of them with another title or abstract.
+    assert int((other.get_column("decided_by") == "reused").sum()) == 28_765 - 446

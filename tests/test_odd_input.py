@@ -1,0 +1,319 @@
+"""Input as it comes: each case here was once read wrongly, or crashed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from click.testing import Result
+from conftest import PAPERS, error_line, paper, papers, snapshot, write_jsonl, write_parquet
+
+from arxivclf import Classifier, Task, TrainSettings, report, train
+from arxivclf.config import read_train_settings
+from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.rejects import RejectsFile
+from arxivclf.corpus.tasks import truth
+from arxivclf.errors import ArxivclfError, DataError, ModelError, UsageError
+from arxivclf.progress import Watcher
+from arxivclf.training.dataset import Dataset, collect
+
+
+def read(*paths: Path, **how: Any) -> tuple[pl.DataFrame, list[str]]:
+    chunks = list(snapshot(*paths, **how).chunks())
+    return pl.concat([chunk.papers for chunk in chunks]), [row.reason for chunk in chunks for row in chunk.rejects]
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75, 0.999])
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_compressed_dump_that_was_cut_short_is_no_whole_dump(
+    tmp_path: Path, pack: Callable[[bytes], bytes], share: float
+) -> None:
+    packed = pack("".join(json.dumps(row) + "\n" for row in papers(3_000)).encode())
+    (tmp_path / "dump.jsonl").write_bytes(packed[: int(len(packed) * share)])
+    with pytest.raises(DataError, match="cannot be"):
+        read(tmp_path / "dump.jsonl")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_compressed_dump_with_rotten_bytes_says_so(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    packed = bytearray(pack("".join(json.dumps(row) + "\n" for row in papers(3_000)).encode()))
+    packed[40:200] = bytes(255 - byte for byte in packed[40:200])
+    (tmp_path / "dump.jsonl").write_bytes(packed)
+    with pytest.raises(DataError, match="cannot be"):
+        read(tmp_path / "dump.jsonl")
+
+
+def test_the_label_column_may_hold_categories(tmp_path: Path) -> None:
+    rows = [paper("2101.00001") | {"cats": "cs.LG hep-th"}, paper("2101.00002") | {"cats": "hep-th"}]
+    path = write_jsonl(tmp_path / "dump.jsonl", rows)
+    for column in ("cats", "categories"):
+        found, _ = read(path, naming=Naming(label=column))
+        (ai,) = truth(Task.load(["ai"]), found)
+        assert ai.to_list() == ([True, False] if column == "cats" else [True, True])
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ("nan", None),
+        ("None", None),
+        ("2", None),
+        ("-1", None),
+        ("Y", True),
+        ("f", False),
+        ("1.0", True),
+        ("physics", False),
+    ],
+)
+def test_words_that_say_nothing_are_no_truth(said: str, means: bool | None) -> None:
+    frame = pl.DataFrame({"label": [said], "listed": [None]}, schema={"label": pl.String, "listed": pl.String})
+    assert truth(Task.load(["ai"]), frame)[0].to_list() == [means]
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        [{"version": "v1", "created": "Sun, 1 Apr 2007 10:00:00 GMT"}],
+        ["Sun, 1 Apr 2007 10:00:00 GMT"],
+        json.dumps([{"version": "v1", "created": "Sun, 1 Apr 2007 10:00:00 GMT"}]),
+        {"version": "v1", "created": "Sun, 1 Apr 2007 10:00:00 GMT"},
+        "2007-04-01",
+    ],
+)
+def test_dates_in_every_form_of_versions(tmp_path: Path, versions: Any) -> None:
+    rows = [paper("704.001", versions=versions)]
+    for path in (write_jsonl(tmp_path / "a.jsonl", rows), write_parquet(tmp_path / "a.parquet", rows)):
+        found, rejects = read(path)
+        assert not rejects
+        assert str(found.get_column("created")[0]) == "2007-04-01"
+        assert found.get_column("key")[0] == "0704.0010"
+
+
+def test_a_date_is_taken_from_the_column_that_has_one(tmp_path: Path) -> None:
+    rows = [paper("2101.00001", versions=[]) | {"created": "2021-01-05"}]
+    for path in (write_jsonl(tmp_path / "a.jsonl", rows), write_parquet(tmp_path / "a.parquet", rows)):
+        assert str(read(path)[0].get_column("created")[0]) == "2021-01-05"
+
+
+def test_categories_that_come_late_count(tmp_path: Path) -> None:
+    rows = [{"id": f"2101.{n:05d}", "title": "t", "abstract": "a"} for n in range(1, 1_200)]
+    rows[-1]["categories"] = "cs.LG"
+    found, _ = read(write_jsonl(tmp_path / "dump.jsonl", rows))
+    assert found.get_column("listed").to_list()[-1] == "cs.LG"
+
+
+def test_numbers_of_ones_own_are_no_years(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "x.jsonl", [{"id": "9510123", "text": "t", "label": True}])
+    assert read(path)[0].get_column("year").to_list() == [None]
+
+
+def test_bytes_that_are_no_text_are_rejects(tmp_path: Path) -> None:
+    ids = pa.array(["2101.00001", "2101.00002", "2101.00003"])
+    good, bad = b"A title", b"caf\xe9"
+    binary = pa.array([good, bad, good], pa.binary())
+    lying = pa.Array.from_buffers(pa.string(), 3, binary.buffers())
+    for number, titles in enumerate((binary, lying)):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"id": ids, "title": titles, "abstract": pa.nulls(3, pa.string())}), path)
+        found, rejects = read(path)
+        assert found.get_column("title").to_list() == ["A title", "A title"]
+        assert rejects == ["not UTF-8"]
+
+
+def test_types_that_parquet_has(tmp_path: Path) -> None:
+    rows = pl.DataFrame(papers(3)).with_columns(pl.col("categories").cast(pl.Categorical), comments=pl.lit(None))
+    rows.write_parquet(tmp_path / "a.parquet")
+    found, rejects = read(tmp_path / "a.parquet")
+    assert not rejects
+    assert found.get_column("listed").to_list() == [row["categories"] for row in papers(3)]
+
+
+def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+    column = pa.array(["x"])
+    pq.write_table(
+        pa.Table.from_arrays([column] * 4, names=["id", "title", "abstract", "title"]), tmp_path / "a.parquet"
+    )
+    with pytest.raises(DataError, match='two columns "title"'):
+        read(tmp_path / "a.parquet")
+
+
+def test_one_broken_index_is_one_reject(tmp_path: Path) -> None:
+    works = [
+        {"id": f"W{n}", "title": "t", "abstract_inverted_index": index}
+        for n, index in enumerate(['{"a": [0]}', "{", "[1]"])
+    ]
+    for path in (write_jsonl(tmp_path / "a.jsonl", works), write_parquet(tmp_path / "a.parquet", works)):
+        found, rejects = read(path)
+        assert found.get_column("abstract").to_list() == ["a"]
+        assert len(rejects) == 2
+
+
+def test_one_file_under_two_names_is_read_once(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(4))
+    assert cli("label", "dump.jsonl", "./dump.jsonl", "--model", model, "--keep-duplicates").exit_code == 0
+    assert len(pl.read_parquet("dump.labels.parquet")) == 4
+
+
+def test_a_trial_run_does_not_trip_over_rows_it_does_not_reach(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), [*papers(300), paper("wrong"), paper(7)])
+    result = cli("label", "dump.jsonl", "--model", model, "--limit", 5)
+    assert result.exit_code == 0, result.output
+    assert not Path("dump.labels.rejects.jsonl").exists()
+
+
+def test_files_of_the_user_are_not_taken_for_rejects(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(4))
+    Path("notes.txt").write_text("my notes\n")
+    assert "no rejects of ours" in error_line(cli("label", "dump.jsonl", "--model", model, "--rejects", "notes.txt"), 2)
+    assert Path("notes.txt").read_text() == "my notes\n"
+    both = cli("label", "dump.jsonl", "--model", model, "-o", "o.jsonl", "--rejects", "o.jsonl")
+    assert "cannot go into one file" in error_line(both, 2)
+    logged = cli("label", "dump.jsonl", "--model", model, "--log-json", "dump.jsonl")
+    assert "is a file that is read" in error_line(logged, 2)
+
+
+def test_kept_columns_of_every_kind(cli: Callable[..., Result], model: Path) -> None:
+    rows = papers(3)
+    write_jsonl(Path("a.jsonl"), rows)
+    write_parquet(Path("b.parquet"), [row | {"id": f"2102.{n:05d}"} for n, row in enumerate(papers(3), 1)])
+    result = cli("label", "a.jsonl", "b.parquet", "--model", model, "--keep", "versions,title,title", "-o", "o.csv")
+    assert result.exit_code == 0, result.output
+    kept = pl.read_csv("o.csv").get_column("versions").to_list()
+    assert [json.loads(value) for value in kept] == [row["versions"] for row in rows] * 2
+    nested = cli("label", "b.parquet", "--model", model, "--keep", "versions", "-o", "n.csv")
+    assert "can go into Parquet alone" in error_line(nested, 2)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "jsonl.gz", "jsonl.zst"])
+def test_labels_whose_truth_comes_late_are_reported(cli: Callable[..., Result], model: Path, form: str) -> None:
+    rows = [paper(f"2012.{n:05d}", categories="") for n in range(1, 1_200)] + papers(9)
+    write_jsonl(Path("dump.jsonl"), rows)
+    assert cli("label", "dump.jsonl", "--model", model, "-o", f"o.{form}").exit_code == 0
+    (ai,) = report(f"o.{form}").labels
+    assert (ai.papers, ai.unknown, ai.confusion.papers) == (1_208, 1_199, 9)
+
+
+def gather(tmp_path: Path, rows: list[dict[str, Any]], **how: Any) -> Dataset:
+    settings = TrainSettings((str(write_jsonl(tmp_path / "dump.jsonl", rows)),), **how)
+    with RejectsFile(tmp_path / "rejects.jsonl") as rejects:
+        return collect(settings, Task.load(settings.task), rejects, Watcher())
+
+
+def test_weak_negatives_that_are_papers_of_the_dump_are_left_out(tmp_path: Path) -> None:
+    own = write_jsonl(tmp_path / "weak.jsonl", papers(250))
+    dataset = gather(tmp_path, papers(300)[50:], weak_negatives=str(own), weak_negative_share=0.5)
+    assert dataset.counts["weak_negatives"] == 50
+    assert dataset.train.frame.get_column("id").n_unique() == len(dataset.train)
+
+
+def test_weak_negatives_without_a_paper(tmp_path: Path) -> None:
+    empty = write_jsonl(tmp_path / "weak.jsonl", [{"id": "W1", "title": None, "abstract": None}])
+    with pytest.raises(DataError, match="no paper in it"):
+        gather(tmp_path, papers(300), weak_negatives=str(empty))
+
+
+def test_a_split_by_time_goes_by_the_year_where_there_is_no_date(tmp_path: Path) -> None:
+    rows = [
+        paper(f"{year}01.{n:05d}", versions=None, categories=("cs.LG", "hep-th")[n % 2])
+        for year in (15, 18, 21)
+        for n in range(1, 101)
+    ]
+    dataset = gather(tmp_path, rows, split="time")
+    years = {
+        side: set(part.frame.get_column("id").str.slice(0, 2))
+        for side, part in (("train", dataset.train), ("test", dataset.test))
+    }
+    assert years == {"train": {"15", "18", "21"}, "test": {"21"}}
+    bare = [{"id": f"p{n}", "text": "t", "label": n % 2 == 0} for n in range(100)]
+    with pytest.raises(DataError, match="no paper has a date or a year"):
+        gather(tmp_path, bare, split="time")
+
+
+def test_damaged_ids_of_a_validation_set_keep_their_papers_out_of_training(tmp_path: Path) -> None:
+    dev = [{"id": str(float(row["id"])), "text": "t", "label": "cs.LG" in row["categories"]} for row in papers(60)]
+    dataset = gather(tmp_path, papers(300), validation=str(write_jsonl(tmp_path / "dev.jsonl", dev)))
+    assert dataset.counts["shared_with_validation"] == 60
+
+
+def test_named_columns_count_for_a_validation_set_that_has_them(tmp_path: Path) -> None:
+    own = [{"pid": f"p{n}", "body": "t", "y": n % 3 == 0} for n in range(400)]
+    dev = write_jsonl(tmp_path / "dev.jsonl", [row | {"pid": f"q{row['pid']}"} for row in own[:40]])
+    names = {"id_column": "pid", "text_column": "body", "label_column": "y"}
+    dataset = gather(tmp_path, own, validation=str(dev), **names)
+    assert len(dataset.validation) == 40
+
+
+@pytest.mark.parametrize("folder", [".", "..", "file/model"])
+def test_a_model_folder_that_cannot_be_is_refused_before_any_work(
+    cli: Callable[..., Result], tiny_base: Path, folder: str
+) -> None:
+    Path("file").touch()
+    write_jsonl(Path("dump.jsonl"), papers(300))
+    result = cli("train", "dump.jsonl", "--base", tiny_base, "-o", folder)
+    assert result.exit_code in (1, 2)
+    assert "Training" not in error_line(result, result.exit_code)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_lies_where_the_old_model_would_go_is_safe(cli: Callable[..., Result], tiny_base: Path) -> None:
+    Path("model.previous").mkdir()
+    Path("model.previous/thesis.tex").write_text("years of work")
+    assert "model.previous: there already" in error_line(cli("train", PAPERS, "--base", tiny_base), 2)
+    assert Path("model.previous/thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": -1}, {"seed": 2**33}, {"epochs": float("inf")}, {"undersample": float("inf")}, {"adam_betas": (0.9, 1.5)},
+     {"adam_epsilon": -1.0}, {"weight_decay": -1.0}, {"max_gradient_norm": 0.0}, {"learning_rate": float("nan")}],
+)  # fmt: skip
+def test_settings_that_no_training_can_have(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong)).replace("_", "-")):
+        TrainSettings(**wrong)
+
+
+def test_a_bad_value_in_a_settings_file_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[train]\nepochs = -1")
+    with pytest.raises(DataError, match=r"mine\.toml: epochs must be above 0"):
+        read_train_settings(tmp_path / "mine.toml", {})
+
+
+def test_a_model_of_weights_that_are_no_numbers_is_not_saved(tiny_base: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(
+        (str(PAPERS),), base=str(tiny_base), output=str(tmp_path / "m"), epochs=0.01, learning_rate=1e38, max_tokens=16
+    )
+    with pytest.raises(ModelError, match=r"finite|loss became"):
+        train(settings)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change", [{"task": [1]}, {"task": "ai"}, {"max_tokens": -5}, {"max_tokens": 0}, {"thresholds": []}]
+)
+def test_every_broken_info_is_a_clear_error(model: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    import shutil
+
+    shutil.copytree(model, tmp_path / "model")
+    info = tmp_path / "model/arxivclf.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | change))
+    with pytest.raises(ArxivclfError, match=r"arxivclf\.json"):
+        Classifier.load(tmp_path / "model")
+
+
+def test_descriptions_are_shown_as_they_stand(cli: Callable[..., Result]) -> None:
+    Path("mine.toml").write_text('[labels.x]\ndescription = "see [/x] and [bold]more"\ncategories = ["cs.LG"]\n')
+    assert "see [/x] and [bold]more" in " ".join(cli("tasks", "mine.toml").stdout.split())
+
+
+def test_parquet_on_standard_input(cli: Callable[..., Result], model: Path) -> None:
+    content = write_parquet(Path("dump.parquet"), papers(3)).read_bytes()
+    assert cli("label", "-", "--model", model, "-o", "o.csv", input=content).exit_code == 0
+    assert len(pl.read_csv("o.csv")) == 3
