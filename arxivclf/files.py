@@ -37,6 +37,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def sync_folder(folder: Path) -> None:
     """Have the names in a folder on disk, too: a rename is only safe from a power cut after this."""
+    if os.name == "nt":
+        return  # There a folder cannot be opened, and a rename is on disk when it is done.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -122,6 +122,15 @@ def test_a_dump_of_too_many_rejects_fails_before_any_work(cli: Callable[..., Res
     assert len(pl.read_parquet("dump.labels.parquet")) == 9
 
 
+def test_rejects_of_an_earlier_run_do_not_stay_beside_new_labels(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), [*papers(300), paper("wrong")])
+    assert cli("label", "dump.jsonl", "--model", model).exit_code == 0
+    assert Path("dump.labels.rejects.jsonl").exists()
+    write_jsonl(Path("dump.jsonl"), papers(300))
+    assert cli("label", "dump.jsonl", "--model", model, "--overwrite").exit_code == 0
+    assert not Path("dump.labels.rejects.jsonl").exists()
+
+
 def test_nothing_but_rejects_makes_no_labels(cli: Callable[..., Result], model: Path) -> None:
     write_jsonl(Path("dump.jsonl"), [paper("wrong"), paper(17)])
     line = error_line(cli("label", "dump.jsonl", "--model", model), 1)

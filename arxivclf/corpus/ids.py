@@ -21,8 +21,8 @@ _FIRST_FIVE_DIGIT_MONTH = 1501
 # What is left of the digits of a float64 after the four of the month, in units of the last digit of the id, and more.
 _ROUNDING = 1e-4
 
-# Among 219,945 sound ids of real dumps the month of the id was never before the month of version 1 (they are
-# announced after they are made), in 96.8 % the same one, and never more than a year later but for a handful.
+# Of 256,859 sound ids in real dumps 96 % tell the month of version 1, nearly all others a month soon after (a paper
+# gets its id when it is announced), 16 one more than a year later, and 2 one before.
 _LONGEST_WAIT_MONTHS = 12
 
 

@@ -16,7 +16,7 @@ import polars as pl
 from arxivclf.config import LabelSettings
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.ids import count_restored
-from arxivclf.corpus.rejects import Reject, RejectsFile
+from arxivclf.corpus.rejects import Reject, RejectsFile, holds_rejects
 from arxivclf.corpus.repeats import Repeats
 from arxivclf.corpus.snapshot import Snapshot, stem
 from arxivclf.corpus.sources import fetch, is_remote, remote_output, resolve
@@ -64,7 +64,10 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         snapshot = Snapshot(tuple(sources), naming, settings.keep)
         snapshot.check()
         classifier = _load(settings)
-        layout = Layout(classifier.thresholds | _same(classifier.thresholds, settings.threshold), snapshot.kept_types())
+        thresholds = classifier.thresholds
+        if settings.threshold is not None:
+            thresholds = dict.fromkeys(thresholds, settings.threshold)
+        layout = Layout(thresholds, snapshot.kept_types())
         check_form(output, layout.schema())
         job = jobs.describe(settings, sources, classifier, layout)
         if parts is not None:
@@ -99,10 +102,6 @@ def _load(settings: LabelSettings) -> Classifier:
     return replace(classifier, reuse=Reuse.open(settings.reuse, list(classifier.thresholds), models))
 
 
-def _same(names: Iterable[str], threshold: float | None) -> dict[str, float]:
-    return {} if threshold is None else dict.fromkeys(names, threshold)
-
-
 def _merge(parts: Parts, output: str, rejects: str, layout: Layout, job: Job) -> list[Part]:
     """Make the output of the parts. The output comes last, by one rename: what is there is whole."""
     made = [parts.done[number] for number in sorted(parts.done)]
@@ -110,6 +109,9 @@ def _merge(parts: Parts, output: str, rejects: str, layout: Layout, job: Job) ->
         with remote_output(rejects) if is_remote(rejects) else whole_file(Path(rejects)) as file:
             for lines in parts.reject_lines():
                 file.write(lines)
+    elif not is_remote(rejects) and holds_rejects(Path(rejects)):
+        # Of an earlier run: beside these labels they would tell of rows that are none of theirs.
+        Path(rejects).unlink(missing_ok=True)
     footer = jobs.footer(job, made)
     jobs.record(output, None)
     with open_sink(output, layout.schema(), footer) as sink:
