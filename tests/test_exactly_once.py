@@ -175,6 +175,10 @@ def test_done_parts_are_not_labelled_again(model: Path, tmp_path: Path, monkeypa
         with pytest.raises(CutError):
             label(job)
     assert not Path("dump.labels.parquet").exists()
+    _, *parts = read_jsonl(Path(".dump.labels.parquet.parts/manifest.jsonl"))
+    assert [(part["file"], part["first_row"], part["last_row"]) for part in parts] == [
+        (0, first, first + 9) for first in range(1, 60, 10)
+    ]
     summary = label(job)
     assert (summary.papers, summary.papers_now) == (100, 40)
     again = label(job)
@@ -391,6 +395,12 @@ def test_several_models_in_one_pass(cli: Callable[..., Result], model: Path, tin
     for name in ("ai", "nlp"):
         alone = pl.read_parquet(f"{name}.parquet")
         assert frame.select(alone.columns).equals(alone)
+    cleaned = cli("train", PAPERS, "-o", "cleaned", *how, "cv", "--clean", "cset2020")
+    assert cleaned.exit_code == 0, cleaned.output
+    pair = ["label", "dump.jsonl", "--model", "nlp", "--model", "cleaned", "-o", "pair.parquet"]
+    assert cli(*pair).exit_code == 0
+    assert pl.read_parquet("pair.parquet").columns[3:9:3] == ["nlp", "cv"]
+    assert "different ways" in error_line(cli(*pair, "--overwrite", "--reuse", "pair.parquet"), 2)
     clash = cli("label", "dump.jsonl", "--model", model, "--model", model, "-o", "clash.parquet")
     assert "gives the label 'ai', and so does another model" in error_line(clash, 2)
 
@@ -441,8 +451,10 @@ def test_the_python_interface_gives_what_the_command_writes(cli: Callable[..., R
     written = pl.read_parquet("dump.labels.parquet")
     classifier = Classifier.load(model)
     assert classifier.label("dump.jsonl", keep=["title"]).equals(written)
-    frame = pl.DataFrame(rows).with_columns(versions=pl.col("versions"))
+    frame = pl.DataFrame(rows)
     assert classifier.label(frame, keep=["title"]).equals(written)
+    assert classifier.label(pl.concat([frame.head(3), frame]), keep=["title"]).equals(written)
+    assert classifier.label(frame.clear()).height == 0
     from arxivclf.errors import DataError
 
     with pytest.raises(DataError, match=r"the frame row 1: malformed id"):

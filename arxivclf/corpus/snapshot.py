@@ -36,13 +36,23 @@ _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 class Chunk:
     """Some papers of a dump in its order (columns.PAPER and what is kept), and the rows among them that are none.
 
-    `share` is how much of the whole dump has been read by the end of this chunk, in [0, 1].
+    `file` is the place of its file among the sources, `share` how much of the whole dump has been read by the end of
+    this chunk, in [0, 1].
     """
 
+    file: int
     papers: pl.DataFrame
     rejects: list[Reject]
     share: float
     reject: Callable[[Sequence[int], str], list[Reject]]
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """The first and the last row (or line) of the file that is in it."""
+        numbers = [reject.row for reject in self.rejects]
+        if len(self.papers):
+            numbers += self.papers.get_column("row").gather([0, -1]).to_list()
+        return min(numbers, default=0), max(numbers, default=0)
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,10 @@ class Snapshot:
         """
         sizes = [source.path.stat().st_size for source in self.sources]
         before = 0
-        for source, size in zip(self.sources, sizes, strict=True):
+        for file, (source, size) in enumerate(zip(self.sources, sizes, strict=True)):
             for rows, share in _read(source, self.naming, self.keep, chunk_rows):
-                yield Chunk(rows.papers, rows.rejects, (before + share * size) / max(1, sum(sizes)), rows.reject)
+                done = (before + share * size) / max(1, sum(sizes))
+                yield Chunk(file, rows.papers, rows.rejects, done, rows.reject)
             before += size
 
     def check(self) -> None:

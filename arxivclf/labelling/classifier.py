@@ -12,6 +12,7 @@ import polars as pl
 
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.parquet import settle_frame
+from arxivclf.corpus.repeats import Repeats
 from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.corpus.sources import fetch, resolve
 from arxivclf.corpus.tasks import Task, truth
@@ -66,8 +67,8 @@ class Classifier:
 
     def prepare(self, papers: pl.DataFrame) -> Prepared:
         """All that can be done before the models come in: clean, hash, look for known scores, tokenise the rest."""
-        texts = {model.cleaning: pl.Series() for model in self.models}
-        texts = {cleaning: compose(papers, cleaning) for cleaning in texts}
+        cleanings = dict.fromkeys(model.cleaning for model in self.models)
+        texts = {cleaning: compose(papers, cleaning) for cleaning in cleanings}
         hashes = hash_texts(texts[self.models[0].cleaning])
         known = np.zeros(len(papers), dtype=bool)
         scores = np.full((len(papers), len(self.thresholds)), np.nan, dtype=np.float32)
@@ -105,27 +106,31 @@ class Classifier:
     def label(self, papers: pl.DataFrame | str | Path, keep: Sequence[str] = ()) -> pl.DataFrame:
         """The labels of a frame, or of a dump by path, as `arxivclf label` writes them, in memory.
 
-        A frame has the columns of a dump: `id`, and `title` and `abstract` or else `text`. Raises DataError where a row
-        is no paper, or where columns are missing.
+        A frame has the columns of a dump: `id`, and `title` and `abstract` or else `text`. Of rows with one id the last
+        is labelled. Raises DataError where a row is no paper, or where columns are missing.
         """
-        if isinstance(papers, pl.DataFrame):
-            rows = settle_frame(papers, Naming(), keep, "the frame")
-            kept = {name: papers.schema[name] for name in keep}
-            chunks, rejects = [rows.papers], rows.rejects
-        else:
-            with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder:
+            if isinstance(papers, pl.DataFrame):
+                rows = settle_frame(papers, Naming(), keep, "the frame")
+                kept = {name: papers.schema[name] for name in keep}
+                chunks, rejects = [rows.papers], rows.rejects
+            else:
                 snapshot = Snapshot(tuple(fetch(resolve([str(papers)]), Path(folder))), keep=tuple(keep))
                 kept = snapshot.kept_types()
-                read = list(snapshot.chunks())
-            chunks, rejects = [chunk.papers for chunk in read], [row for chunk in read for row in chunk.rejects]
-        if rejects:
-            first = rejects[0]
-            raise DataError(
-                f"{first.source} {first.unit} {first.row}: {first.reason}; {len(rejects):,} such rows in all"
-            )
+                read = [chunk for chunk in snapshot.chunks() if len(chunk.papers) or chunk.rejects]
+                chunks, rejects = [chunk.papers for chunk in read], [row for chunk in read for row in chunk.rejects]
+            if rejects:
+                first = rejects[0]
+                where = f"{first.source} {first.unit} {first.row}"
+                raise DataError(f"{where}: {first.reason}; {len(rejects):,} such rows in all")
+            repeats = Repeats.find((chunk.get_column("key") for chunk in chunks), Path(folder))
         layout = Layout(self.thresholds, kept)
-        tables = [self.finish(self.prepare(chunk), layout) for chunk in chunks if len(chunk)]
-        return pl.concat(tables) if tables else layout.schema().to_frame()
+        tables, place = [layout.schema().to_frame()], 0
+        for chunk in chunks:
+            repeated = pl.Series(repeats.among(place, len(chunk)))
+            place += len(chunk)
+            tables.append(self.finish(self.prepare(chunk.filter(~repeated)), layout))
+        return pl.concat(tables)
 
 
 class _Steps:

@@ -34,6 +34,9 @@ from arxivclf.progress import Watcher
 
 REPEATED = "the id comes again later"
 
+Place = tuple[int, int, int, int]
+"""Of a chunk: its number, its file, its first and its last row."""
+
 
 def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSummary:
     """Label a dump: one row for each paper, in the order of the dump, and one reject for each row that is no paper.
@@ -98,6 +101,9 @@ def _load(settings: LabelSettings) -> Classifier:
     classifier = Classifier.load(*settings.model, device=settings.device, task=settings.task)
     if settings.reuse is None:
         return classifier
+    if len({model.cleaning for model in classifier.models}) > 1:
+        # The hash is that of the first model's text; another one's may have changed where it did not.
+        raise UsageError("--reuse: the models clean their texts in different ways; label with one at a time")
     models = [model.fingerprint for model in classifier.models]
     return replace(classifier, reuse=Reuse.open(settings.reuse, list(classifier.thresholds), models))
 
@@ -172,15 +178,15 @@ class _Run:
             stack.callback(self._stopped.set)
             yield from scored
 
-    def _prepare(self) -> Iterator[tuple[int, Prepared | None, list[Reject]]]:
-        for number, papers, rejects in _chosen(self._snapshot, self._counted.repeats, self._settings):
-            if number not in self._done:
-                yield number, self._classifier.prepare(papers) if len(papers) else None, rejects
+    def _prepare(self) -> Iterator[tuple[Place, Prepared | None, list[Reject]]]:
+        for place, papers, rejects in _chosen(self._snapshot, self._counted.repeats, self._settings):
+            if place[0] not in self._done:
+                yield place, self._classifier.prepare(papers) if len(papers) else None, rejects
 
     def _score(
-        self, prepared: Iterator[tuple[int, Prepared | None, list[Reject]]]
+        self, prepared: Iterator[tuple[Place, Prepared | None, list[Reject]]]
     ) -> Iterator[tuple[Part, pl.DataFrame, list[Reject]]]:
-        for number, chunk, rejects in prepared:
+        for place, chunk, rejects in prepared:
             self._rejected += len(rejects)
             if chunk is None:
                 table, restored = self._layout.schema().to_frame(), 0
@@ -189,7 +195,7 @@ class _Run:
                 restored = count_restored(chunk.papers)
             labelled = {name: int(table.get_column(name).sum()) for name in self._layout.thresholds}
             decided = dict(sorted(table.get_column("decided_by").value_counts().iter_rows()))
-            part = Part(number, "", "", len(table), labelled, decided, _reasons(rejects), restored)
+            part = Part(*place, "", "", len(table), labelled, decided, _reasons(rejects), restored)
             yield part, table, rejects
 
     def _advance(self, papers: int) -> None:
@@ -205,8 +211,8 @@ class _StoppedError(Exception):
 
 def _chosen(
     snapshot: Snapshot, repeats: Repeats | None, settings: LabelSettings
-) -> Iterator[tuple[int, pl.DataFrame, list[Reject]]]:
-    """Each chunk by its number, without repeats and what is over the limit."""
+) -> Iterator[tuple[Place, pl.DataFrame, list[Reject]]]:
+    """Each chunk by its place, without repeats and what is over the limit."""
     place = taken = 0
     for number, chunk in enumerate(snapshot.chunks(settings.chunk_rows)):
         papers, rejects = chunk.papers, chunk.rejects
@@ -223,7 +229,7 @@ def _chosen(
                 last = papers.get_column("row").to_list()[-1]
                 rejects = [reject for reject in rejects if reject.row <= last]
         taken += len(papers)
-        yield number, papers, rejects
+        yield (number, chunk.file, *chunk.rows), papers, rejects
         if taken == settings.limit:
             return
 

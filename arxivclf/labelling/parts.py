@@ -32,9 +32,15 @@ Job = dict[str, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """A finished part: its number, the hashes of its files, and what it adds to the summary."""
+    """A finished part: its number, where its rows stand in the dump, the hashes of its files, and its counts.
+
+    `file` is the place of the file among those of the job; rows (or lines) count from 1.
+    """
 
     number: int
+    file: int
+    first_row: int
+    last_row: int
     labels: str
     rejects: str
     papers: int
