@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from arxivclf.corpus.tasks import Task
     from arxivclf.labelling.classifier import Classifier
     from arxivclf.labelling.local import label
+    from arxivclf.model.hub import push
     from arxivclf.reporting.report import report
     from arxivclf.training.train import train
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "LabelSettings", "Task", "TrainSettings", "label", "report", "train"]
+__all__ = ["Classifier", "LabelSettings", "Task", "TrainSettings", "label", "push", "report", "train"]
 
 _HOMES = {
     "Classifier": "arxivclf.labelling.classifier",
@@ -25,6 +26,7 @@ _HOMES = {
     "Task": "arxivclf.corpus.tasks",
     "TrainSettings": "arxivclf.config",
     "label": "arxivclf.labelling.local",
+    "push": "arxivclf.model.hub",
     "report": "arxivclf.reporting.report",
     "train": "arxivclf.training.train",
 }

@@ -20,6 +20,7 @@ CONFIG_FILE = "arxivclf.toml"
 
 DeviceName = Literal["auto", "cpu", "cuda", "tpu"]
 Cleaning = Literal["none", "cset2020", "cset2023"]
+Tracker = Literal["tensorboard", "wandb"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,18 @@ class TrainSettings:
 
     Papers: `since` is the first year taken, `sample` a percentage of papers, `undersample` the count of negatives for
     each positive in the training part, `weak_negative_share` the share of weak negatives in the training part.
-    `epochs` and `learning_rate` are chosen by the data and the base where they are None.
+    `epochs`, `learning_rate` and `warmup` are chosen by the data and the base where they are None. `resume` goes on
+    with a training that was cut off. `loss` is binary cross-entropy, the same with positives `weighted` to count as
+    much as negatives, or focal; `tune` says what is trained: all weights, the head alone, or LoRA updates.
+    `push` names the repository on the hub that the finished model goes to.
 
     The second half has no option on the command line: `warmup` is the share of steps in which the learning rate rises
-    from zero, after which `schedule` holds; `dropout` turns the base's own dropout on (off, training is faster and, in
-    a single pass, no worse); `precision` is that of matrix products.
+    from zero, after which `schedule` holds; `patience` the count of passes without a better validation F1 after which
+    training stops, the weights of the best pass being kept (0: it never stops, and keeps the last); `dropout` turns the
+    base's own dropout on (off, training is faster and, in a single pass, no worse); `adam_betas`, `adam_epsilon`,
+    `weight_decay` and `max_gradient_norm` are those of the optimiser; `focal_gamma` is that of the focal loss,
+    `lora_rank` that of the updates; `precision` is that of matrix products; `compile` uses torch.compile; `calibration`
+    makes probabilities of logits, by validation papers; `checkpoint_minutes` lie between two checkpoints within a pass.
     """
 
     snapshots: tuple[str, ...] = ()
@@ -52,20 +60,31 @@ class TrainSettings:
     learning_rate: float | None = None
     batch_size: int = 32
     max_tokens: int = 512
+    resume: bool = False
+    loss: Literal["cross-entropy", "weighted", "focal"] = "cross-entropy"
+    tune: Literal["all", "head", "lora"] = "all"
+    track: tuple[Tracker, ...] = ()
     device: DeviceName = "auto"
     seed: int = 0
     id_column: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    push: str | None = None
 
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: float = 0.06
+    warmup: float | None = None
+    patience: int = 2
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_epsilon: float = 1e-8
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
     dropout: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+    focal_gamma: float = 2.0
+    lora_rank: int = 16
+    calibration: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
+    checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         _check(
@@ -83,7 +102,11 @@ class TrainSettings:
             ("max_gradient_norm", 0 < self.max_gradient_norm < inf, "above 0"),
             ("batch_size", self.batch_size > 0, "above 0"),
             ("max_tokens", self.max_tokens >= 8, "8 at least"),
-            ("warmup", 0 <= self.warmup < 1, "at least 0 and below 1"),
+            ("warmup", self.warmup is None or 0 <= self.warmup < 1, "at least 0 and below 1"),
+            ("patience", self.patience >= 0, "at least 0"),
+            ("focal_gamma", 0 <= self.focal_gamma < inf, "at least 0"),
+            ("lora_rank", self.lora_rank > 0, "above 0"),
+            ("checkpoint_minutes", 0 <= self.checkpoint_minutes < inf, "at least 0"),
             ("task", bool(self.task), "at least one task"),
         )
 

@@ -21,6 +21,10 @@ class ModelError(ArxivclfError):
     """A model folder or a base model cannot be loaded, or must not be."""
 
 
+class HubError(ArxivclfError):
+    """The hub cannot be reached, or does not let us do what was asked for."""
+
+
 class DeviceError(ArxivclfError):
     """The device that was asked for is not there."""
 

@@ -16,6 +16,10 @@ from arxivclf.cli import main
 from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.corpus.sources import fetch, resolve
 
+# A tiny model is computed before a second thread has woken up; and where something else runs, too, threads that wait
+# for each other make a test ten times slower. The processes that tests start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 PAPERS = EXAMPLES / "papers.jsonl"

@@ -55,7 +55,7 @@ def test_the_section_holds_exactly_one_command_line(name: str) -> None:
 COMMAND_LINES = sorted(
     set(
         re.findall(
-            r"arxivclf ((?:train|label|report|tasks)[^\n`&]*)",
+            r"arxivclf ((?:train|label|report|tasks|push)[^\n`&]*)",
             "\n".join(fences(README)) + "\n" + "\n".join(re.findall(r"`(arxivclf [^`]*)`", README)),
         )
     )
@@ -77,7 +77,7 @@ def test_every_option_in_the_readme_is_there() -> None:
         for parameter in main.get_command(click.Context(main), name).params  # type: ignore[union-attr]
         for option in parameter.opts + parameter.secondary_opts
     }
-    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--upgrade"}
+    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--upgrade", "--nproc-per-node"}
     assert named <= there
 
 

@@ -164,12 +164,14 @@ def test_the_model_folder_is_whole_and_opens_in_transformers(model: Path) -> Non
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     assert {path.name for path in model.iterdir()} == {
+        "README.md",
         "arxivclf.json",
         "config.json",
         "model.safetensors",
         "test.labels.parquet",
         "tokenizer.json",
         "tokenizer_config.json",
+        "training.csv",
     }
     opened = AutoModelForSequenceClassification.from_pretrained(model)
     assert opened.config.id2label == {0: "ai"}

@@ -13,7 +13,7 @@ import click
 from arxivclf import __version__
 from arxivclf.errors import ArxivclfError
 
-_COMMANDS = ("train", "label", "report", "tasks")
+_COMMANDS = ("train", "label", "report", "tasks", "push")
 _INTERRUPTED = 130
 
 
@@ -31,6 +31,8 @@ class Program(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         extra["standalone_mode"] = False
+        # Else accelerate, which comes with peft, starts torch-xla wherever that is installed.
+        os.environ.setdefault("USE_TORCH_XLA", "0")
         try:
             code = super().main(*args, **extra)
             sys.stdout.flush()

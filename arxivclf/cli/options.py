@@ -33,7 +33,7 @@ def computing(command: Decorated) -> Decorated:
     )
     devices = click.Choice(["auto", "cpu", "cuda", "tpu"])
     return click.option(
-        "--device", type=devices, default="auto", show_default=True, help="auto: a GPU where there is one."
+        "--device", type=devices, default="auto", show_default=True, help="auto: a TPU or a GPU where there is one."
     )(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from arxivclf.cli import options
+from arxivclf.cli.push import show
 from arxivclf.cli.screen import Screen
 from arxivclf.config import CONFIG_FILE, TrainSettings, read_train_settings
 
@@ -27,7 +29,7 @@ Examples:
 @_option(
     "--task", multiple=True, metavar="NAME|FILE.toml", help="What to tell: a built-in task or a task file. Repeatable."
 )
-@_option("--base", metavar="NAME", help="The encoder to start from: minilm, a folder, or a hub name.")
+@_option("--base", metavar="NAME", help="The encoder to start from: minilm, a folder, or a hub name (with @REVISION).")
 @_option("-o", "--output", metavar="DIR", help="The model folder to write.")
 @click.option("--config", metavar="FILE", help=f"Settings file.  [default: {CONFIG_FILE}, when it is there]")
 @_option("--since", type=int, metavar="YEAR", help="Leave out papers from before this year.")
@@ -43,6 +45,13 @@ Examples:
 @_option("--learning-rate", type=float, metavar="F", help="Peak of the schedule.  [default: what fits the base]")
 @_option("--batch-size", type=int, metavar="N", help="Papers a step.")
 @_option("--max-tokens", type=int, metavar="N", help="Cut longer texts.")
+@_option("--resume", is_flag=True, help="Go on with a training of this model that was cut off.")
+@_option("--loss", type=click.Choice(["cross-entropy", "weighted", "focal"]), help="What is minimised.")
+@_option("--tune", type=click.Choice(["all", "head", "lora"]), help="Which weights are trained.")
+@_option(
+    "--track", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="Also write figures there. Repeatable."
+)
+@_option("--push", metavar="REPO", help="Push the model to this repository (owner/name) on the hub.")
 @options.naming
 @options.computing
 @options.listening
@@ -57,12 +66,16 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
     path = Path(config or CONFIG_FILE)
     settings = read_train_settings(path, given) if config or path.exists() else TrainSettings(**given)
     options.refuse_log_into(log_json, (*settings.snapshots, settings.validation, settings.weak_negatives))
-    with Screen(quiet, log_json) as screen:
+    # Of the processes that torchrun starts the first alone speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    with Screen(quiet or not first, log_json if first else None) as screen:
         screen.begin("Loading the libraries", None)
         from arxivclf.training.train import train
 
         screen.end()
         result = train(settings, screen)
+        if not first:
+            return
         screen.event("done", folder=str(result.folder), metrics=result.info.metrics)
     from rich.console import Console
     from rich.text import Text
@@ -76,5 +89,14 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
             console.print(part)
     if result.rejects_file:
         click.echo(f"Rejected rows are in {result.rejects_file}.")
-    thresholds = ", ".join(f"{name} from {threshold:.3f}" for name, threshold in result.info.thresholds.items())
-    click.echo(f"The model is in {result.folder}; it labels {thresholds} on.")
+    for name, calibration in result.info.calibrations.items():
+        validation, test = (result.info.metrics[part][name] for part in ("validation", "test"))
+        fitted = "not calibrated" if calibration.kind == "none" else f"calibrated ({calibration.kind})"
+        click.echo(
+            f"{name}: {fitted}, expected calibration error on validation {validation['calibration_error']:.3f}"
+            f" (before: {validation['calibration_error_before']:.3f}), on test {test['calibration_error']:.3f};"
+            f" labelled from a score of {result.info.thresholds[name]:.3f} on"
+        )
+    click.echo(f"The model is in {result.folder}, and its card in {result.folder / 'README.md'}.")
+    if result.pushed:
+        show(result.pushed)

@@ -31,12 +31,12 @@ class Reject:
 
 
 class RejectsFile:
-    """Rejects as JSON lines; use it as a context. There is no file where there are no rejects.
+    """Rejects as JSON lines; use it as a context. There is no file where there are no rejects, or no path is given.
 
     `reasons` counts them as they come.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self.reasons: dict[str, int] = {}
         self._open = ExitStack()
@@ -53,9 +53,11 @@ class RejectsFile:
 
     def write(self, rejects: Iterable[Reject]) -> None:
         for reject in rejects:
+            self.reasons[reject.reason] = self.reasons.get(reject.reason, 0) + 1
+            if self.path is None:
+                continue
             if self._file is None:
                 self._file = self._open.enter_context(whole_file(self.path))
-            self.reasons[reject.reason] = self.reasons.get(reject.reason, 0) + 1
             self._file.write(orjson.dumps(reject.as_dict(), option=orjson.OPT_APPEND_NEWLINE))
 
     def __enter__(self) -> RejectsFile:

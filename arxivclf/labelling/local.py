@@ -94,6 +94,8 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                 parts.clear()
                 raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
             made = _merge(parts, output, rejects, layout, job)
+        if told := classifier.models[0].encoder.device.told():
+            watcher.say(told)
         return LabelSummary.of(made, output, rejects, run.papers_now, time.monotonic() - started)
 
 

@@ -34,19 +34,37 @@ def pad(
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def of_one_shape(lengths: Sequence[int], token_budget: int) -> Iterator[tuple[Indices, tuple[int, int]]]:
+def of_one_shape(
+    lengths: Sequence[int], token_budget: int, widths: Sequence[int] = (), multiple: int = 1
+) -> Iterator[tuple[Indices, tuple[int, int]]]:
     """Every paper once, with the shape (papers, width) of its batch, widest first (what does not fit fails at once).
 
-    A paper's batch has the shape that its own length asks for, whoever is in it: the width is the next multiple of 16,
-    and the papers are as many as `token_budget` tokens allow, the last batch of a width filled up. Matrix kernels sum
-    in another order for another shape, so that otherwise a score would depend on the neighbours.
+    A paper's batch has the shape that its own length asks for, whoever is in it: the width is the next of `widths`, or
+    the next multiple of 16 where none are given, and the papers are as many as `token_budget` tokens allow, a
+    `multiple`, the last batch of a width filled up. Matrix kernels sum in another order for another shape, so that
+    otherwise a score would depend on the neighbours.
     """
-    widths = -(-np.asarray(lengths, dtype=np.int64) // _SCORING_WIDTHS) * _SCORING_WIDTHS
-    for width in np.unique(widths)[::-1]:
-        rows = np.flatnonzero(widths == width)
-        papers = max(1, token_budget // int(width))
+    sizes = np.asarray(lengths, dtype=np.int64)
+    wide = _next_of(widths, sizes) if widths else -(-sizes // _SCORING_WIDTHS) * _SCORING_WIDTHS
+    for width in np.unique(wide)[::-1]:
+        rows = np.flatnonzero(wide == width)
+        papers = max(1, token_budget // int(width) // multiple) * multiple
         for start in range(0, len(rows), papers):
             yield rows[start : start + papers], (papers, int(width))
+
+
+def shape_of(
+    lengths: Sequence[int], batch_size: int, widths: Sequence[int], multiple: int = 1
+) -> tuple[int, int] | None:
+    """The shape of a training batch of papers so long: full, as wide as the next of `widths`; None without widths."""
+    if not widths:
+        return None
+    return -(-batch_size // multiple) * multiple, int(_next_of(widths, np.array([max(lengths)]))[0])
+
+
+def _next_of(widths: Sequence[int], lengths: Indices) -> Indices:
+    there = np.asarray(widths, dtype=np.int64)
+    return there[np.minimum(np.searchsorted(there, lengths), len(there) - 1)]
 
 
 def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[Indices]:

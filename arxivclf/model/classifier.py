@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from arxivclf.corpus.tasks import Label, Task, built_in
 from arxivclf.errors import ModelError, UsageError
+from arxivclf.model.calibration import Calibration, calibrated
 from arxivclf.model.devices import Device
 from arxivclf.model.encoder import MODEL_FILES, Encoder, Scores, fingerprint
 from arxivclf.model.folder import INFO_FILE, ModelInfo
-from arxivclf.model.hub import find_folder, read_json, refuse_unsafe
+from arxivclf.model.hub import find_folder
+from arxivclf.model.safety import read_json, refuse_unsafe
 
 # What a classifier that was not made here is given: texts as they stand, and all the tokens that its base takes.
 _PLAIN_MAX_TOKENS = 512
@@ -33,6 +36,7 @@ class Model:
     task: Task
     cleaning: str
     thresholds: Mapping[str, float]
+    calibrations: Sequence[Calibration]
     encoder: Encoder
     outputs: Sequence[int]
     fingerprint: str
@@ -57,8 +61,16 @@ class Model:
                 f"{name}: gives the labels {', '.join(info.task.names)}; --task is for models without names"
             )
         outputs = range(len(info.task.names))
+        calibrations = [info.calibrations[label] for label in info.task.names]
         return cls(
-            name, info.task, info.cleaning, info.thresholds, encoder, outputs, _mark(folder, info.cleaning, encoder)
+            name,
+            info.task,
+            info.cleaning,
+            info.thresholds,
+            calibrations,
+            encoder,
+            outputs,
+            _mark(folder, info.cleaning, encoder, calibrations),
         )
 
     @classmethod
@@ -79,7 +91,8 @@ class Model:
                 f"{folder}: two of its labels have one name: {', '.join(task.names)}; --task names them anew"
             )
         thresholds = dict.fromkeys(task.names, _PLAIN_THRESHOLD)
-        return cls(name, task, "none", thresholds, encoder, outputs, _mark(folder, "none", encoder))
+        plain = [Calibration()] * len(outputs)
+        return cls(name, task, "none", thresholds, plain, encoder, outputs, _mark(folder, "none", encoder, plain))
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of cleaned texts."""
@@ -87,12 +100,18 @@ class Model:
 
     def scores(self, token_ids: Sequence[list[int]], **how: Any) -> Scores:
         """The scores of tokenised texts, float32 (texts, labels) in [0, 1], labels in the order of `task`."""
-        return np.ascontiguousarray(self.encoder.scores(token_ids, **how)[:, list(self.outputs)])
+        logits = self.encoder.logits(token_ids, **how).astype(np.float64)
+        if self.encoder.softmax:
+            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+            chances: Scores = (shares / shares.sum(axis=1, keepdims=True))[:, list(self.outputs)].astype(np.float32)
+            return chances
+        return calibrated(logits[:, list(self.outputs)], self.calibrations)
 
 
-def _mark(folder: Path, cleaning: str, encoder: Encoder) -> str:
+def _mark(folder: Path, cleaning: str, encoder: Encoder, calibrations: Sequence[Calibration]) -> str:
     precision = str(encoder.device.precision).removeprefix("torch.")
-    return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {encoder.max_tokens} {precision}"
+    fitted = xxhash.xxh3_64_hexdigest(repr(calibrations).encode())
+    return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {encoder.max_tokens} {precision} {fitted}"
 
 
 def _plain_label(name: object, labels: int) -> Label:

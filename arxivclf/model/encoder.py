@@ -20,7 +20,11 @@ from arxivclf.model import batches
 from arxivclf.model.devices import Device
 
 # Larger batches were slower on every CPU measured: the activations fall out of the cache.
-TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536}
+TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536, "xla": 16_384}
+
+# Bases that give the same logits for a mask (papers, 1, width, width) of booleans. Others take it for a bias, or for
+# that of their local attention as well, and say nothing; they get the usual one.
+_TAKE_READY_MASKS = ("albert", "bert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
 
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
 MODEL_FILES = ("config.json", "*.safetensors", *_TOKENIZER_FILES)
@@ -86,7 +90,7 @@ class Encoder:
         )
         softmax = model.config.problem_type != "multi_label_classification" and model.config.num_labels > 1
         tokenizing = f"{fingerprint(folder, _TOKENIZER_FILES)} {int(limit)}"
-        return cls(model.to(device.where).eval(), tokenizer, int(limit), device, softmax, tokenizing)
+        return cls(device.take(model).eval(), tokenizer, int(limit), device.fit(int(limit)), softmax, tokenizing)
 
     @property
     def label_names(self) -> list[str]:
@@ -96,8 +100,14 @@ class Encoder:
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), configuration and tokenizer as transformers does."""
+        # By identity, for safetensors refuses shared weights that look like two, and XLA's have no address.
+        copies: dict[int, torch.Tensor] = {}
+        state = {
+            name: copies.setdefault(id(tensor), tensor.detach().cpu())
+            for name, tensor in self.model.state_dict(keep_vars=True).items()
+        }
         with _quietly():
-            self.model.save_pretrained(folder)
+            self.model.save_pretrained(folder, state_dict=state)
             self.tokenizer.save_pretrained(folder)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -115,33 +125,40 @@ class Encoder:
         )
         return list(encoded["input_ids"])
 
-    def logits(
+    def forward(
         self, token_ids: Sequence[list[int]], rows: batches.Indices, shape: tuple[int, int] | None = None
     ) -> torch.Tensor:
-        """The logits of the papers at `rows`, float32 (papers, labels), on the device; with gradients if on."""
+        """The logits of the papers at `rows`, float32 (papers, labels), on the device; with gradients if on.
+
+        With a `shape`, (papers, width), so many: those after the papers of `rows` are of padding.
+        """
         padding: int = self.tokenizer.pad_token_id
         ids, mask = batches.pad([token_ids[int(row)] for row in rows], padding, shape)
+        ids, mask = self.device.put(ids), self.device.put(mask)
+        if self.device.widths and self.model.config.model_type in _TAKE_READY_MASKS:
+            # From a mask that is ready transformers reads nothing, and a read stops a device that compiles.
+            mask = (mask > 0)[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
         with self.device.autocast():
-            output = self.model(input_ids=ids.to(self.device.where), attention_mask=mask.to(self.device.where))
+            output = self.model(input_ids=ids, attention_mask=mask)
         logits: torch.Tensor = output.logits
-        return logits[: len(rows)].float()
+        return logits.float()
 
-    def scores(self, token_ids: Sequence[list[int]], advance: Callable[[int], None] = lambda papers: None) -> Scores:
-        """A score in [0, 1] for each tokenised text and output, float32 (texts, outputs), in the order of the texts.
+    def logits(self, token_ids: Sequence[list[int]], advance: Callable[[int], None] = lambda papers: None) -> Scores:
+        """A logit for each tokenised text and output, float32 (texts, outputs), in the order of the texts.
 
         `advance` is called with the count of papers after each batch.
         """
-        scores = np.empty((len(token_ids), len(self.label_names)), dtype=np.float32)
+        logits = np.empty((len(token_ids), len(self.label_names)), dtype=np.float32)
         self.model.eval()
-        budget = TOKENS_PER_BATCH[self.device.where.type]
-        with torch.inference_mode():
-            for rows, shape in batches.of_one_shape([len(paper) for paper in token_ids], budget):
-                # In float64, for a float32 sigmoid is rounded by the place of a number in its vector.
-                logits = self.logits(token_ids, rows, shape).double()
-                chances = torch.softmax(logits, dim=-1) if self.softmax else torch.sigmoid(logits)
-                scores[rows] = chances.float().cpu().numpy()
+        lengths = [len(paper) for paper in token_ids]
+        budget = TOKENS_PER_BATCH[self.device.where.type] * self.device.cores
+        with self.device.scoring():
+            for rows, shape in batches.of_one_shape(lengths, budget, self.device.widths, self.device.cores):
+                found = self.forward(token_ids, rows, shape)
+                self.device.end_step((id(self.model), shape))
+                logits[rows] = found.cpu().numpy()[: len(rows)]
                 advance(len(rows))
-        return scores
+        return logits
 
 
 def fingerprint(folder: Path, patterns: Sequence[str]) -> str:

@@ -1,14 +1,14 @@
 """The model folder: what a trained model keeps beside its weights, written whole or not at all.
 
-Besides the files that transformers knows (config.json, model.safetensors, the tokenizer's) it holds arxivclf.json and
-the labels of the test split, test.labels.parquet.
+Besides the files that transformers knows (config.json, model.safetensors, the tokenizer's) it holds arxivclf.json, the
+labels of the test split (test.labels.parquet), the figures of each pass (training.csv), and the model card (README.md).
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,30 +18,37 @@ from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import CLEANINGS
 from arxivclf.errors import ArxivclfError, ModelError, UsageError
 from arxivclf.files import cannot_write, sync_folder
-from arxivclf.model.hub import read_json
+from arxivclf.model.calibration import Calibration
+from arxivclf.model.safety import read_json
 
 INFO_FILE = "arxivclf.json"
 TEST_LABELS = "test.labels.parquet"
-FORMAT = 1
+TRAINING_TABLE = "training.csv"
+FORMAT = 2
+
+_TABLES = ("settings", "chosen", "papers", "metrics", "environment")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
     """What arxivclf.json says: all that is needed to label as the model was trained to, and how it came to be.
 
-    `thresholds` are the scores from which each label is given; `settings` those of the training as asked for, `chosen`
-    what it chose itself, `papers` its counts, `metrics` its figures on validation and test.
+    `thresholds` are the scores from which each label is given, `calibrations` what makes scores of logits; `settings`
+    those of the training as asked for, `chosen` what it chose itself, `papers` its counts, `files` what it read,
+    `metrics` its figures on validation and test.
     """
 
     task: Task
     cleaning: str
     max_tokens: int
     thresholds: Mapping[str, float]
+    calibrations: Mapping[str, Calibration]
     settings: Mapping[str, Any]
     chosen: Mapping[str, Any]
     papers: Mapping[str, Any]
+    files: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
-    versions: Mapping[str, str]
+    environment: Mapping[str, str]
 
     def write(self, folder: Path) -> None:
         content = {
@@ -50,11 +57,9 @@ class ModelInfo:
             "cleaning": self.cleaning,
             "max_tokens": self.max_tokens,
             "thresholds": dict(self.thresholds),
-            "settings": dict(self.settings),
-            "chosen": dict(self.chosen),
-            "papers": dict(self.papers),
-            "metrics": dict(self.metrics),
-            "versions": dict(self.versions),
+            "calibrations": {name: one.as_dict() for name, one in self.calibrations.items()},
+            "files": [dict(file) for file in self.files],
+            **{name: dict(getattr(self, name)) for name in _TABLES},
         }
         text = json.dumps(content, indent=2, allow_nan=False)
         (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
@@ -72,11 +77,13 @@ class ModelInfo:
             task = Task.from_dict(content["task"], str(path))
             thresholds = {name: float(content["thresholds"][name]) for name in task.names}
             info = cls(
-                task,
-                content["cleaning"],
-                int(content["max_tokens"]),
-                thresholds,
-                *(dict(content[name]) for name in ("settings", "chosen", "papers", "metrics", "versions")),
+                task=task,
+                cleaning=content["cleaning"],
+                max_tokens=int(content["max_tokens"]),
+                thresholds=thresholds,
+                calibrations={name: Calibration.from_dict(content["calibrations"][name]) for name in task.names},
+                files=[dict(file) for file in content["files"]],
+                **{name: dict(content[name]) for name in _TABLES},
             )
         except (KeyError, TypeError, ValueError, AttributeError, ArxivclfError) as error:
             raise ModelError(f"{path}: not as `arxivclf train` writes it: {error}") from None

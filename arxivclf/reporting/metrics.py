@@ -95,5 +95,31 @@ def best_threshold(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     return float(middle if below < middle else lowest)
 
 
+def average_precision(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """The precision at each score, weighted by the recall that it adds; nan where nothing is positive."""
+    true, given = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if not true.any():
+        return math.nan
+    order = np.argsort(-given, kind="stable")
+    ranked, hits = given[order], np.cumsum(true[order])
+    # Papers of one score are ranked together.
+    last = np.flatnonzero(np.append(ranked[:-1] != ranked[1:], True))
+    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
+    return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+def calibration_error(truth: npt.ArrayLike, scores: npt.ArrayLike, bins: int = 15) -> float:
+    """The expected calibration error (Naeini et al. 2015) of scores in [0, 1] as chances of being positive.
+
+    Of each of `bins` equally wide bins, how far the mean score is from the share of positives, weighted by its papers.
+    """
+    true, given = np.asarray(truth, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if not len(true):
+        return math.nan
+    place = np.minimum((given * bins).astype(np.int64), bins - 1)
+    off = np.abs(np.bincount(place, given, bins) - np.bincount(place, true, bins))
+    return float(off.sum() / len(true))
+
+
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else math.nan

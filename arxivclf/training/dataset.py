@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
+import xxhash
 
 from arxivclf.config import TrainSettings
 from arxivclf.corpus import splits
@@ -19,7 +21,7 @@ from arxivclf.corpus.snapshot import Chunk, Snapshot
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
 from arxivclf.corpus.splits import TEST, TRAIN, VALIDATION
 from arxivclf.corpus.tasks import Task, truth
-from arxivclf.corpus.text import compose
+from arxivclf.corpus.text import compose, hash_texts
 from arxivclf.errors import DataError
 from arxivclf.progress import Watcher
 
@@ -57,13 +59,34 @@ class Papers:
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """A file that a training read: what for, its name, its size, its hash, and the papers in it."""
+
+    role: str
+    name: str
+    bytes: int
+    sha256: str
+    papers: int
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """The three sides, and what was counted on the way."""
+    """The three sides, what was counted on the way, and the files that it all came from."""
 
     train: Papers
     validation: Papers
     test: Papers
     counts: Mapping[str, int]
+    files: Sequence[DataFile]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for two datasets that give the same training: of the texts and truths that are learnt from."""
+        digest = xxhash.xxh3_128()
+        for side in (self.train, self.validation):
+            digest.update(hash_texts(side.texts).to_numpy().tobytes())
+            digest.update(side.truth.tobytes())
+        return str(digest.hexdigest())
 
 
 def check(settings: TrainSettings) -> None:
@@ -81,13 +104,19 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     """
     counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
 
+    files: list[DataFile] = []
+
     def read(name: str, paths: Sequence[str], naming: Naming) -> Iterator[Chunk]:
         with watcher.stage(f"Reading {name}"), TemporaryDirectory() as folder:
-            for chunk in Snapshot(tuple(fetch(resolve(paths), Path(folder))), naming).chunks():
+            sources = tuple(fetch(resolve(paths), Path(folder)))
+            found = [0] * len(sources)
+            for chunk in Snapshot(sources, naming).chunks():
                 rejects.write(chunk.rejects)
+                found[chunk.file] += len(chunk.papers)
                 watcher.advance(len(chunk.papers), chunk.share, rejects=rejects.count)
                 if len(chunk.papers):
                     yield chunk
+            files.extend(_described(name, source, papers) for source, papers in zip(sources, found, strict=True))
 
     kept = pl.DataFrame()
     hashes: list[pl.Series] = []
@@ -157,7 +186,14 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     cleaned = {side: _cleaned(papers, task, settings.clean) for side, papers in by_side.items()}
     for side, its_papers in cleaned.items():
         _check_classes(side, its_papers)
-    return Dataset(cleaned[TRAIN], cleaned[VALIDATION], cleaned[TEST], counts | {"rejects": rejects.count})
+    counts["rejects"] = rejects.count
+    return Dataset(cleaned[TRAIN], cleaned[VALIDATION], cleaned[TEST], counts, files)
+
+
+def _described(role: str, source: Source, papers: int) -> DataFile:
+    with open(source.path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return DataFile(role, source.name, source.path.stat().st_size, digest, papers)
 
 
 def _naming(settings: TrainSettings, if_there: bool = False) -> Naming:

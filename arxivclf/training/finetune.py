@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
-from transformers import get_scheduler
 
 from arxivclf.config import TrainSettings
 from arxivclf.errors import ModelError
 from arxivclf.model import batches
-from arxivclf.model.encoder import Encoder
+from arxivclf.model.attention import matrices
+from arxivclf.model.calibration import log_loss, sigmoid
+from arxivclf.model.encoder import Encoder, Scores
 from arxivclf.progress import Watcher
-from arxivclf.training.dataset import Papers
+from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold
+from arxivclf.training.checkpoint import Checkpoints, Tensors, stopping
+from arxivclf.training.dataset import Dataset, Papers
+from arxivclf.training.parameters import decayed, merged, open_for_training
+from arxivclf.training.processes import Processes
+from arxivclf.training.trackers import Track
 
 # The loss that is shown is a mean in which a step counts half as much as one 34 steps later.
 _LOSS_MEMORY = 0.98
+# A figure read back makes the host wait for a GPU or a TPU, so that this is not done at every step.
+_READ_EVERY = {"cpu": 1, "cuda": 20, "xla": 50}
 
 
 @dataclass(frozen=True)
@@ -26,65 +37,385 @@ class Chosen:
 
     epochs: float
     learning_rate: float
+    warmup: float
     device: str
     precision: str
 
 
 def choose(settings: TrainSettings, encoder: Encoder, papers: int) -> Chosen:
-    """Epochs that give a small dump enough steps (six at most), and the learning rate that fits the size of the base.
+    """Epochs that give a small dump enough steps (six at most); the learning rate and warm-up that fit the base.
 
-    Small encoders want larger steps: 1e-4 served MiniLM (width 384), 2e-5 is the usual rate of BERT-base (768).
+    Small encoders want larger steps: 1e-4 served MiniLM (width 384), 2e-5 is the usual rate of BERT-base (768); large
+    ones diverge without a slow start. Where little is trained (a head, LoRA) the steps are larger by ten and more.
     """
     width = getattr(encoder.model.config, "hidden_size", 768)
+    rate, warmup = (1e-4, 0.06) if width <= 512 else (2e-5, 0.06) if width <= 768 else (1e-5, 0.10)
+    rate = {"all": rate, "head": 1e-3, "lora": max(rate, 2e-4)}[settings.tune]
     return Chosen(
         epochs=settings.epochs or float(min(6, max(1, round(5_000 / papers)))),
-        learning_rate=settings.learning_rate or (1e-4 if width <= 512 else 2e-5),
+        learning_rate=settings.learning_rate or rate,
+        warmup=warmup if settings.warmup is None else settings.warmup,
         device=str(encoder.device.where),
         precision=str(encoder.device.precision).removeprefix("torch."),
     )
 
 
-def finetune(encoder: Encoder, papers: Papers, settings: TrainSettings, chosen: Chosen, watcher: Watcher) -> float:
-    """Train all weights in place, with a binary cross-entropy for each label; its last loss, smoothed.
+@dataclass(frozen=True)
+class Epoch:
+    """The figures at the end of one pass: losses per paper and label, and those of each label on validation."""
 
-    Raises ModelError when the loss is no longer finite.
+    epoch: float
+    step: int
+    learning_rate: float
+    training_loss: float
+    validation_loss: float
+    validation_f1: float
+    labels: Mapping[str, Mapping[str, float | None]]
+    seconds: float
+
+    def better_than(self, other: Epoch) -> bool:
+        """By the validation F1, and by the loss where that is the same, as on few papers it often is."""
+        return (self.validation_f1, -self.validation_loss) > (other.validation_f1, -other.validation_loss)
+
+    def row(self) -> dict[str, float | int | None]:
+        """The figures by name, those of the labels as `<label>_<figure>`."""
+        own: dict[str, Any] = {name: value for name, value in asdict(self).items() if name != "labels"}
+        return own | {f"{label}_{name}": value for label, of in self.labels.items() for name, value in of.items()}
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What a training made: the encoder, its logits (papers, labels) on validation, each pass, and the pass kept."""
+
+    encoder: Encoder
+    validation_logits: Scores
+    history: Sequence[Epoch]
+    kept: int
+
+
+@dataclass
+class _Stand:
+    """Where a training stands, besides its tensors: what a checkpoint says in JSON."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+    best: int = -1
+    stopped: bool = False
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> _Stand:
+        return cls(**{**content, "history": [Epoch(**one) for one in content["history"]]})
+
+
+def finetune(
+    encoder: Encoder,
+    dataset: Dataset,
+    settings: TrainSettings,
+    chosen: Chosen,
+    checkpoints: Checkpoints,
+    processes: Processes,
+    track: Track,
+    watcher: Watcher,
+) -> Finetuned:
+    """Train in place, with a loss for each label, and validate after each pass; goes on from a checkpoint if asked to.
+
+    Raises ModelError when the loss is no longer finite, KeyboardInterrupt after Ctrl-C or SIGTERM, a checkpoint kept.
     """
-    model = encoder.model
-    with watcher.stage("Tokenising", len(papers)):
-        token_ids = _tokenize(encoder, papers, watcher)
-    truth = torch.tensor(papers.truth)
-    steps = _steps(token_ids, settings, chosen)
-    optimizer = torch.optim.AdamW(
-        _decayed(model, settings.weight_decay),
-        lr=chosen.learning_rate,
-        betas=settings.adam_betas,
-        eps=settings.adam_epsilon,
-        fused=True,
-    )
-    kind = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
-    schedule = get_scheduler(kind, optimizer, round(settings.warmup * len(steps)), len(steps))
-    # Without dropout the model is as good after one pass, and on a CPU drawing the masks alone is a quarter of a step.
-    model.train(settings.dropout)
-    loss_sum = loss_weight = 0.0
-    with watcher.stage("Training", sum(map(len, steps))):
-        for rows in steps:
-            logits = encoder.logits(token_ids, rows)
-            wanted = truth[torch.from_numpy(rows)].to(logits.device)
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            value = loss.item()
-            if not math.isfinite(value):
-                raise ModelError(
-                    f"the loss became {value}; a lower --learning-rate (now {chosen.learning_rate:g}) may help"
+    encoder = replace(encoder, model=open_for_training(encoder.model, settings.tune, settings.lora_rank))
+    with watcher.stage("Tokenising", len(dataset.train) + len(dataset.validation)):
+        texts = _tokenize(encoder, dataset.train, watcher)
+        validation_texts = _tokenize(encoder, dataset.validation, watcher)
+    run = _Run(encoder, dataset.train, texts, settings, chosen, processes)
+    stand, best = _Stand(), Tensors()
+    if settings.resume:
+        found = checkpoints.load()
+        if found is None:
+            watcher.say("--resume: no checkpoint to go on from, so training starts at the beginning")
+        else:
+            stand, best = _Stand.of(found[0]), run.take_up(found[1])
+            watcher.say(f"Going on from step {stand.step:,} of {len(run.steps):,}", step=stand.step)
+    elif processes.first:
+        checkpoints.start_anew()
+
+    def keep(stop: bool, save: bool) -> None:
+        """Save or stop if any process wants it: all hear the same at the same step."""
+        stop, save = processes.agreed(stop, save or stop)
+        if save:
+            losses = run.losses()
+            if processes.first:
+                checkpoints.save(asdict(stand), lambda: run.tensors(best) | {"losses": losses})
+        if stop:
+            raise KeyboardInterrupt
+
+    logits: Scores | None = None
+    before, started = stand.seconds, time.monotonic()
+    with stopping() as wanted:
+        for number in range(len(stand.history), len(run.ends)):
+            if stand.stopped:
+                break
+            end = run.ends[number]
+            start = run.ends[number - 1] if number else 0
+            name = "Training" if len(run.ends) == 1 else f"Pass {number + 1} of {len(run.ends)}"
+            papers, done = (sum(map(len, run.steps[start:to])) for to in (end, stand.step))
+            with watcher.stage(name, papers, done), matrices(encoder.model):
+                while stand.step < end:
+                    run.one_step(stand.step)
+                    stand.step += 1
+                    stand.seconds = before + time.monotonic() - started
+                    if stand.step % run.read_every == 0 or stand.step == end:
+                        loss = run.smoothed_loss()
+                        if not math.isfinite(loss):
+                            raise ModelError(_diverged(f"the loss became {loss}", chosen))
+                        track({"loss": loss, "learning_rate": run.learning_rate(stand.step)}, stand.step)
+                        watcher.advance(run.papers_since_read(), loss=loss)
+                        keep(stop=wanted.is_set(), save=checkpoints.due)
+            if not run.finite:
+                raise ModelError(_diverged("the weights are no longer finite", chosen))
+            with watcher.stage("Validation", len(dataset.validation)):
+                found_logits = logits_of(encoder, validation_texts, processes, watcher)
+            stand.seconds = before + time.monotonic() - started
+            epoch = run.epoch(stand, found_logits, dataset.validation)
+            stand.history.append(epoch)
+            if settings.patience == 0 or stand.best < 0 or epoch.better_than(stand.history[stand.best]):
+                stand.best, logits = number, found_logits
+                best = run.weights() if len(run.ends) > 1 else Tensors()
+            stand.stopped = 0 < settings.patience <= number - stand.best and number + 1 < len(run.ends)
+            track(_numbers(epoch), stand.step)
+            watcher.say(_told(epoch, stand), **epoch.row())
+            keep(stop=wanted.is_set(), save=True)
+    if best:
+        run.restore(best)
+    if logits is None:
+        with watcher.stage("Validation", len(dataset.validation)):
+            logits = logits_of(encoder, validation_texts, processes, watcher)
+    whole = merged(encoder.model)
+    if whole is not encoder.model:
+        encoder.device.end_step("merged")
+    return Finetuned(replace(encoder, model=whole), logits, stand.history, stand.best)
+
+
+class _Run:
+    """The moving parts of one training: network, optimiser, schedule, and the batches of all passes in their order."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        papers: Papers,
+        token_ids: list[list[int]],
+        settings: TrainSettings,
+        chosen: Chosen,
+        processes: Processes,
+    ) -> None:
+        self._encoder, self._token_ids, self._settings, self._processes = encoder, token_ids, settings, processes
+        self._truth = torch.tensor(papers.truth)
+        self._loss = _loss(settings, papers, encoder.device.where)
+        self.steps, self.ends = _steps(token_ids, settings, chosen)
+        self._epochs = chosen.epochs
+        where = encoder.device.where
+        self.read_every = _READ_EVERY[where.type]
+        network: Any = encoder.model
+        # A device with widths compiles by itself.
+        if settings.compile and not encoder.device.widths:
+            network = torch.compile(network, dynamic=True)
+        self._network = replace(encoder, model=processes.share(network, encoder.device))
+        self._trained = {name: weights for name, weights in encoder.model.named_parameters() if weights.requires_grad}
+        self._optimizer = torch.optim.AdamW(
+            decayed(encoder.model, settings.weight_decay),
+            lr=chosen.learning_rate,
+            betas=settings.adam_betas,
+            eps=settings.adam_epsilon,
+            fused=where.type in ("cpu", "cuda"),
+            capturable=bool(encoder.device.widths),
+        )
+        if encoder.device.widths:
+            # Left to the optimiser these would be constants of a first step, which is compiled for it alone.
+            for weights in self._trained.values():
+                fresh = {"step": torch.tensor(0.0)} | dict.fromkeys(
+                    ("exp_avg", "exp_avg_sq"), torch.zeros_like(weights, device="cpu")
                 )
-            loss_sum, loss_weight = _LOSS_MEMORY * loss_sum + value, _LOSS_MEMORY * loss_weight + 1
-            watcher.advance(len(rows), loss=loss_sum / loss_weight)
-    model.eval()
-    return loss_sum / loss_weight
+                self._optimizer.state[weights] = {part: self._placed(part, value) for part, value in fresh.items()}
+        self._warmup = round(chosen.warmup * len(self.steps))
+        self._top_rate = chosen.learning_rate
+        # The losses of this process: their sum in this pass, and the running mean with its weight. On the device.
+        self._sums = encoder.device.keep(torch.zeros(3))
+        self._unread = 0
+
+    def learning_rate(self, step: int) -> float:
+        """That of a step, counted from 0."""
+        return self._top_rate * share_of_rate(self._settings.schedule, step, self._warmup, len(self.steps))
+
+    @property
+    def finite(self) -> bool:
+        """Whether all that is trained is still a number; read on the CPU, or XLA would compile each question."""
+        return all(bool(torch.isfinite(weights.detach().cpu()).all()) for weights in self._trained.values())
+
+    def one_step(self, step: int) -> None:
+        """Forward, backward, and a change of the weights, over the papers of one batch."""
+        rows = self.steps[step]
+        self._encoder.model.train(self._settings.dropout)
+        loss, shape = self._loss_of(rows)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._trained.values(), self._settings.max_gradient_norm)
+        rate = self._encoder.device.number(self.learning_rate(step))
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        value = loss.detach()
+        in_pass, running, weight = self._sums
+        self._sums = torch.stack([in_pass + value, _LOSS_MEMORY * running + value, _LOSS_MEMORY * weight + 1.0])
+        self._encoder.device.end_step(("training", shape))
+        self._unread += len(rows)
+
+    def _loss_of(self, rows: batches.Indices) -> tuple[torch.Tensor, tuple[int, int] | None]:
+        """The loss of this process's part of a batch, and the shape of that where it is one of few.
+
+        The mean over processes is the loss of the whole batch.
+        """
+        device, mine = self._encoder.device, self._processes.mine(rows)
+        # A process without a paper in a last, small batch takes part with one that counts nothing.
+        used = mine if len(mine) else rows[:1]
+        shape = batches.shape_of(
+            [len(self._token_ids[int(row)]) for row in used],
+            -(-self._settings.batch_size // self._processes.count),
+            device.widths,
+            device.cores,
+        )
+        papers = shape[0] if shape else len(used)
+        truth, counts = torch.zeros(papers, self._truth.shape[1]), torch.zeros(papers, 1)
+        truth[: len(used)] = self._truth[torch.from_numpy(used)]
+        counts[: len(mine)] = self._processes.count / (len(rows) * self._truth.shape[1])
+        logits = self._network.forward(self._token_ids, used, shape)
+        return (self._loss(logits, device.put(truth)) * device.put(counts)).sum(), shape
+
+    def smoothed_loss(self) -> float:
+        """The running mean of the loss, over all processes."""
+        _, loss, weight = self._processes.mean(self._sums).tolist()
+        return float(loss / weight)
+
+    def losses(self) -> torch.Tensor:
+        """The sums of losses, as the mean of all processes."""
+        return self._processes.mean(self._sums).cpu()
+
+    def papers_since_read(self) -> int:
+        papers, self._unread = self._unread, 0
+        return papers
+
+    def epoch(self, stand: _Stand, logits: Scores, validation: Papers) -> Epoch:
+        """The figures of the pass that ends here; its sum of losses begins anew."""
+        number = len(stand.history)
+        steps = self.ends[number] - (self.ends[number - 1] if number else 0)
+        # On the CPU: on XLA each would be a graph of its own.
+        loss = float(self._processes.mean(self._sums).cpu()[0]) / steps
+        self._sums = self._encoder.device.keep(self._sums.cpu() * torch.tensor([0.0, 1.0, 1.0]))
+        truth = validation.truth > 0.5
+        labels = {name: _figures(truth[:, at], logits[:, at]) for at, name in enumerate(self._encoder.label_names)}
+        return Epoch(
+            epoch=min(number + 1.0, self._epochs),
+            step=stand.step,
+            learning_rate=self.learning_rate(stand.step),
+            training_loss=loss,
+            validation_loss=log_loss(sigmoid(logits.astype(np.float64)), truth),
+            validation_f1=float(np.mean([of["f1"] for of in labels.values()])),
+            labels=labels,
+            seconds=round(stand.seconds, 1),
+        )
+
+    def weights(self) -> Tensors:
+        """A copy of what is trained, on the CPU."""
+        return {name: weights.detach().to("cpu", copy=True) for name, weights in self._trained.items()}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put weights in the place of those that are there."""
+        for name, weights in self._trained.items():
+            self._encoder.device.write(weights, tensors[name])
+
+    def _placed(self, part: str, value: torch.Tensor) -> torch.Tensor:
+        """A part of the optimiser's state where the optimiser wants it: its count of steps on the host, mostly."""
+        device, kind = self._encoder.device, self._optimizer.defaults
+        if part != "step":
+            return device.keep(value)
+        if kind["capturable"]:
+            # Of scalars that are equal XLA makes one, and a step in which others are equal it compiles anew.
+            return device.keep(value.reshape(1))
+        return value.reshape(()).to(device.where if kind["fused"] else "cpu")
+
+    def tensors(self, best: Tensors) -> Tensors:
+        """All tensors of a checkpoint but the losses."""
+        kept = {f"weights/{name}": weights for name, weights in self.weights().items()}
+        kept |= {f"best/{name}": weights for name, weights in best.items()}
+        for name, weights in self._trained.items():
+            for part, value in self._optimizer.state[weights].items():
+                kept[f"optimizer/{part}/{name}"] = value.detach().to("cpu", copy=True)
+        kept["random/cpu"] = torch.get_rng_state()
+        random = self._encoder.device.random_state()
+        if random is not None:
+            kept[f"random/{self._encoder.device.where.type}"] = random
+        return kept
+
+    def take_up(self, tensors: Tensors) -> Tensors:
+        """Go on from the tensors of a checkpoint; the best weights that it holds."""
+        self.restore({name: tensors[f"weights/{name}"] for name in self._trained})
+        for key, value in tensors.items():
+            if key.startswith("optimizer/"):
+                _, part, name = key.split("/", 2)
+                self._optimizer.state[self._trained[name]][part] = self._placed(part, value)
+        self._sums = self._encoder.device.keep(tensors["losses"])
+        torch.set_rng_state(tensors["random/cpu"])
+        own = f"random/{self._encoder.device.where.type}"
+        if own in tensors:
+            self._encoder.device.set_random_state(tensors[own])
+        return {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+
+
+def _steps(
+    token_ids: Sequence[list[int]], settings: TrainSettings, chosen: Chosen
+) -> tuple[list[batches.Indices], list[int]]:
+    """The batches of all passes, in order, and how many are done when each pass ends; a part of a pass is its first."""
+    lengths = [len(paper) for paper in token_ids]
+    steps: list[batches.Indices] = []
+    ends: list[int] = []
+    for epoch in range(math.ceil(chosen.epochs)):
+        one_pass = batches.shuffled(lengths, settings.batch_size, settings.seed, epoch)
+        share = min(1.0, chosen.epochs - epoch)
+        steps += one_pass[: max(1, round(share * len(one_pass)))]
+        ends.append(len(steps))
+    return steps, ends
+
+
+def share_of_rate(schedule: str, step: int, warmup: int, steps: int) -> float:
+    """The share of the learning rate that a step has: from 0 to 1 in the warm-up, then down to 0 along the schedule.
+
+    As transformers.get_scheduler has it, whose module imports Trainer's, and this torch-xla where it is installed.
+    """
+    if step < warmup:
+        return step / warmup
+    if schedule == "constant":
+        return 1.0
+    after = max(1, steps - warmup)
+    if schedule == "linear":
+        return max(0.0, (steps - step) / after)
+    return 0.5 * (1.0 + math.cos(math.pi * ((step - warmup) / after)))
+
+
+def _loss(
+    settings: TrainSettings, papers: Papers, where: torch.device
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The loss of each paper and label, (papers, labels), from logits and truth of that shape."""
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    if settings.loss == "weighted":
+        positive = torch.from_numpy(papers.truth.sum(axis=0))
+        balance = ((len(papers) - positive) / positive).to(where)
+        return lambda logits, truth: entropy(logits, truth, reduction="none", pos_weight=balance)
+    if settings.loss == "focal":
+        # Lin et al. (2017): what is right already counts less, by (1 - p)^gamma of its probability p.
+        def focal(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+            each = entropy(logits, truth, reduction="none")
+            return (1.0 - torch.exp(-each)) ** settings.focal_gamma * each
+
+        return focal
+    return lambda logits, truth: entropy(logits, truth, reduction="none")
 
 
 def _tokenize(encoder: Encoder, papers: Papers, watcher: Watcher) -> list[list[int]]:
@@ -95,21 +426,33 @@ def _tokenize(encoder: Encoder, papers: Papers, watcher: Watcher) -> list[list[i
     return token_ids
 
 
-def _steps(token_ids: Sequence[list[int]], settings: TrainSettings, chosen: Chosen) -> list[batches.Indices]:
-    """The batches of all epochs, in order; a part of an epoch is its first batches."""
-    lengths = [len(paper) for paper in token_ids]
-    steps: list[batches.Indices] = []
-    for epoch in range(math.ceil(chosen.epochs)):
-        one_pass = batches.shuffled(lengths, settings.batch_size, settings.seed, epoch)
-        share = min(1.0, chosen.epochs - epoch)
-        steps += one_pass[: max(1, round(share * len(one_pass)))]
-    return steps
+def logits_of(encoder: Encoder, token_ids: list[list[int]], processes: Processes, watcher: Watcher) -> Scores:
+    """The logits (papers, labels) of tokenised papers, of all on every process, each having computed its part."""
+    mine = [token_ids[int(row)] for row in processes.mine(np.arange(len(token_ids)))]
+    logits = encoder.logits(mine, lambda papers: watcher.advance(papers * processes.count))
+    return processes.gather(logits, len(token_ids))
 
 
-def _decayed(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices alone: BERT's own training leaves out biases and norms too."""
-    trained = [weights for weights in model.parameters() if weights.requires_grad]
-    return [
-        {"params": [weights for weights in trained if weights.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [weights for weights in trained if weights.ndim < 2], "weight_decay": 0.0},
-    ]
+def _figures(truth: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
+    """The figures of one label at the threshold of the best F1."""
+    confusion = Confusion.count(truth, logits >= best_threshold(truth, logits))
+    kept = ("accuracy", "f1", "precision", "recall")
+    return {name: confusion.as_dict()[name] for name in kept} | {"average_precision": average_precision(truth, logits)}
+
+
+def _numbers(epoch: Epoch) -> dict[str, float]:
+    return {name: value for name, value in epoch.row().items() if value is not None}
+
+
+def _told(epoch: Epoch, stand: _Stand) -> str:
+    told = (
+        f"Pass {epoch.epoch:g}: loss {epoch.training_loss:.4f}, on validation {epoch.validation_loss:.4f},"
+        f" F1 {epoch.validation_f1:.4f}"
+    )
+    if stand.stopped:
+        told += f"; no better than after pass {stand.history[stand.best].epoch:g}, so training stops"
+    return told
+
+
+def _diverged(what: str, chosen: Chosen) -> str:
+    return f"{what}; a lower --learning-rate (now {chosen.learning_rate:g}) may help"

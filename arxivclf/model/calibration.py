@@ -1,0 +1,134 @@
+"""Calibration: from a logit to a score that means what it says, fitted for each label on validation papers.
+
+Of all papers that score 0.7, seven in ten should be positive. A label's calibration is a rising function of its logit,
+so that it moves no paper past another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Kind = Literal["none", "temperature", "platt", "isotonic"]
+
+# How many papers of the rarer class a kind takes before its parameters are worth fitting.
+_NEEDS: Mapping[Kind, int] = {"none": 0, "temperature": 10, "platt": 50, "isotonic": 1_000}
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A rising, piecewise linear function of the logit; the score is the sigmoid of its value.
+
+    `logits` are its knots, rising, `values` what it gives there, rising too; beyond the outer knots it goes on with
+    `slope`. One knot is a straight line: `temperature` is value = logit / T (Guo et al. 2017), `platt` has a shift, too
+    (Platt 1999), for papers that are not as many as in training; `isotonic` has a knot for each level of the isotonic
+    regression (Zadrozny and Elkan 2002), in its middle, so that there are no ties.
+    """
+
+    kind: Kind = "none"
+    slope: float = 1.0
+    logits: tuple[float, ...] = (0.0,)
+    values: tuple[float, ...] = (0.0,)
+
+    def __post_init__(self) -> None:
+        rising = all(low < high for knots in (self.logits, self.values) for low, high in pairwise(knots))
+        finite = np.isfinite([self.slope, *self.logits, *self.values]).all()
+        if not (finite and rising and self.slope > 0 and 0 < len(self.logits) == len(self.values)):
+            raise ValueError("a calibration is a rising function: finite knots, each above the last")
+
+    def scores(self, logits: npt.ArrayLike) -> Floats:
+        """Scores in [0, 1], float64 in the shape of the logits."""
+        given = np.asarray(logits, dtype=np.float64)
+        inside = np.interp(given, self.logits, self.values)
+        below, above = np.minimum(given - self.logits[0], 0.0), np.maximum(given - self.logits[-1], 0.0)
+        return sigmoid(inside + self.slope * (below + above))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
+        """Raises ValueError, KeyError or TypeError where the content is no calibration."""
+        if content["kind"] not in _NEEDS:
+            raise ValueError(f"no calibration of the kind {content['kind']!r}")
+        knots = (tuple(float(knot) for knot in content[name]) for name in ("logits", "values"))
+        return cls(content["kind"], float(content["slope"]), *knots)
+
+
+def calibrated(logits: npt.ArrayLike, calibrations: Sequence[Calibration]) -> npt.NDArray[np.float32]:
+    """Scores in [0, 1], float32 (papers, labels), from logits (papers, labels) and a calibration for each label."""
+    given = np.asarray(logits, dtype=np.float64)
+    columns = [one.scores(given[:, label]) for label, one in enumerate(calibrations)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """1 / (1 + exp(-logits)), without overflow."""
+    share = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1.0, share) / (1.0 + share)
+
+
+def fit(logits: npt.ArrayLike, truth: npt.ArrayLike, kind: Literal["auto"] | Kind = "auto") -> Calibration:
+    """The calibration of a label from its logits (papers,) and truth, boolean (papers,).
+
+    `auto` takes the kind of the lowest log loss in five-fold cross-validation, among those that the papers are enough
+    for; a kind that was asked for but that they are not enough for is replaced by none.
+    """
+    given, true = np.asarray(logits, dtype=np.float64), np.asarray(truth, dtype=bool)
+    rarer = int(min(true.sum(), (~true).sum()))
+    kinds: list[Kind] = [one for one, papers in _NEEDS.items() if rarer >= papers and kind in ("auto", one)]
+    if len(kinds) < 2:
+        return _fit(given, true, kinds[0] if kinds else "none")
+    return _fit(given, true, min(kinds, key=lambda one: _cross_validated(given, true, one)))
+
+
+def log_loss(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+    """The mean negative logarithm of the probability that was given to the truth."""
+    given, true = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
+    return float(-np.log(np.clip(np.where(true, given, 1.0 - given), 1e-15, None)).mean())
+
+
+def _cross_validated(logits: Floats, truth: npt.NDArray[np.bool_], kind: Kind) -> float:
+    # Folds of like prevalence: the papers of each class are dealt out in turn.
+    fold = np.empty(len(truth), dtype=np.int64)
+    for one in (True, False):
+        fold[truth == one] = np.random.default_rng(0).permutation(int((truth == one).sum())) % _FOLDS
+    scores = np.empty(len(truth))
+    for part in range(_FOLDS):
+        scores[fold == part] = _fit(logits[fold != part], truth[fold != part], kind).scores(logits[fold == part])
+    return log_loss(scores, truth)
+
+
+def _fit(logits: Floats, truth: npt.NDArray[np.bool_], kind: Kind) -> Calibration:
+    if kind == "isotonic":
+        return _isotonic(logits, truth)
+    if kind != "none":
+        # Where the classes part wholly the best slope is infinite: the penalty, of one paper's weight, keeps it finite.
+        from sklearn.linear_model import LogisticRegression
+
+        line = LogisticRegression(fit_intercept=kind == "platt", tol=1e-8).fit(logits[:, None], truth)
+        slope, shift = float(line.coef_[0, 0]), float(np.ravel(line.intercept_)[0])
+        if slope > 0:
+            return Calibration(kind, slope, (0.0,), (shift,))
+    return Calibration()
+
+
+def _isotonic(logits: Floats, truth: npt.NDArray[np.bool_]) -> Calibration:
+    from sklearn.isotonic import IsotonicRegression
+
+    level = IsotonicRegression().fit_transform(logits, truth.astype(np.float64))
+    _, place = np.unique(level, return_inverse=True)
+    papers = np.bincount(place)
+    middles = np.bincount(place, logits) / papers
+    # Half a paper of each class more (Krichevsky and Trofimov 1981): no score is quite 0 or 1.
+    shares = (np.bincount(place, truth) + 0.5) / (papers + 1.0)
+    values = np.maximum.accumulate(np.log(shares) - np.log1p(-shares))
+    rises = np.append(True, np.diff(values) > 1e-9)
+    return Calibration("isotonic", 1.0, tuple(middles[rises].tolist()), tuple(values[rises].tolist()))

@@ -1,0 +1,52 @@
+"""What must hold for a folder before anything is loaded from it: nothing in it may run code.
+
+Weights are safetensors, never pickles, and a model that brings its own Python is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from arxivclf.errors import ModelError
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a model folder. Raises ModelError where it is absent or broken."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent}: no {path.name} there; not the folder of a model") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return value
+
+
+def refuse_unsafe(folder: Path) -> None:
+    """Raise ModelError if the folder has code of its own, or weights that are not safetensors alone."""
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).exists() and "auto_map" in read_json(folder / name):
+            raise ModelError(f"{folder}: refused, for {name} asks for code of the model's own (auto_map)")
+    own_code = sorted(folder.rglob("*.py"))
+    if own_code:
+        raise ModelError(f"{folder}: refused, for it brings code of its own ({own_code[0].name})")
+    refuse_without_weights(str(folder), (path.name for path in folder.iterdir()))
+
+
+def refuse_without_weights(name: str, files: Iterable[str]) -> None:
+    """Raise ModelError if none of the files of a model holds weights as safetensors."""
+    files = sorted(files)
+    if any(file.endswith(".safetensors") for file in files):
+        return
+    pickled = [file for file in files if file.endswith(_PICKLES)]
+    if pickled:
+        raise ModelError(
+            f"{name}: refused, for its weights are pickled ({pickled[0]}) and could run code; safetensors cannot"
+        )
+    raise ModelError(f"{name}: no weights there (model.safetensors)")

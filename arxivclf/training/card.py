@@ -1,0 +1,291 @@
+"""The model card: what a model folder's README.md says to people and, in its header, to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from arxivclf.corpus.splits import SHARES
+from arxivclf.model.folder import ModelInfo
+from arxivclf.model.hub import name_on_hub
+from arxivclf.reporting.metrics import Confusion
+from arxivclf.training.finetune import Epoch
+
+FILE = "README.md"
+
+# The hub's name of each figure, and what the card calls it.
+_FIGURES = {
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "accuracy": "accuracy",
+    "average_precision": "average precision",
+}
+_CLEANING = {
+    "none": "title and abstract joined by `. `, white space folded",
+    "cset2020": "title and abstract joined by `. `, then as CSET cleaned in 2020: no mathematics, no punctuation but"
+    " the full stop, no currency signs, no accents, no numbers, lower case",
+    "cset2023": "title and abstract joined by `. `, then as CSET cleaned in 2023: no mathematics, no punctuation but"
+    " the full stop, currency signs as `_CUR_`, no accents, numbers as `_NUMBER_`",
+}
+_LOSSES = {
+    "cross-entropy": "binary cross-entropy for each label",
+    "weighted": "binary cross-entropy for each label, positives weighted to count as much as negatives",
+    "focal": "focal loss for each label",
+}
+_TUNED = {"all": "all weights", "head": "the head alone, its body frozen", "lora": "LoRA updates, merged afterwards"}
+
+
+def write(info: ModelInfo, history: Sequence[Epoch], labels: pl.DataFrame, name: str) -> str:
+    """The card as Markdown with its YAML header; `labels` are those of the test split, `name` that of the model."""
+    parts = [
+        f"# {name}",
+        _summary(info),
+        "## What the labels mean",
+        _table(("label", "meaning", "positive if the paper has"), map(_meaning, info.task.labels)),
+        "## Results",
+        _results(info),
+        "### By year, on the test split",
+        "A paper's year is that of its first version.",
+        _by_year(info, labels),
+        "## Labelling with it",
+        f"```\npip install arxivclf\narxivclf label dump.parquet --model {name}\n```",
+        "`dump.parquet` is a dump of arXiv's metadata, or any table with `id`, `title` and `abstract`, as Parquet or"
+        " JSON lines. Text is cleaned as in training, scores are calibrated and thresholds applied; plain transformers"
+        " gives the logits before all that.",
+        "## Intended uses and limits",
+        _limits(info),
+        "## Training data",
+        _data(info),
+        "## Training",
+        _training(info),
+        "### By pass",
+        _passes(history, info),
+        "## Calibration and thresholds",
+        _calibration(info),
+        "## Environment",
+        _table(("", ""), info.environment.items()),
+    ]
+    return f"{_header(info, name)}\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _header(info: ModelInfo, name: str) -> str:
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            task_name=f"{label} on {part}",
+            dataset_type="arxiv",
+            dataset_name=_set_name(info, part),
+            dataset_split=part,
+            metric_type=figure,
+            metric_name=f"{words} ({label})",
+            metric_value=round(values[figure], 4),
+        )
+        for part in ("validation", "test")
+        for label, values in info.metrics[part].items()
+        for figure, words in _FIGURES.items()
+        if values.get(figure) is not None
+    ]
+    data = ModelCardData(
+        language="en",
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["arxiv", "arxivclf", "scientometrics", *info.task.names],
+        base_model=name_on_hub(str(info.settings["base"])),
+        model_name=name,
+        eval_results=results,
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n")).strip()
+
+
+def _summary(info: ModelInfo) -> str:
+    labels = ", ".join(f"`{label}`" for label in info.task.names)
+    train = info.papers["train"]["papers"]
+    return (
+        f"Tells of a paper, from its title and abstract, whether it is {labels}. It was fine-tuned from"
+        f" `{info.settings['base']}` by arxivclf {info.environment['arxivclf']} on {train:,} papers, with arXiv's own"
+        " categories, or a label column, as the truth."
+    )
+
+
+def _meaning(label: Any) -> tuple[str, str, str]:
+    return f"`{label.name}`", label.description, ", ".join(label.categories) or "a true `label`"
+
+
+def _results(info: ModelInfo) -> str:
+    rows = []
+    for part in ("validation", "test"):
+        for label, of in info.metrics[part].items():
+            papers = of["true_positives"] + of["false_positives"] + of["false_negatives"] + of["true_negatives"]
+            figures = [_figure(of.get(figure)) for figure in _FIGURES]
+            rows.append((_set_name(info, part), f"`{label}`", f"{papers:,}", f"{of['support']:,}", *figures))
+    return _table(("on", "label", "papers", "positive", *_FIGURES.values()), rows) + (
+        "\n\nThe thresholds were chosen on the validation set, so that its figures flatter; the test split was used for"
+        " nothing else."
+    )
+
+
+def _set_name(info: ModelInfo, part: str) -> str:
+    other = info.settings.get("validation")
+    return Path(other).name if part == "validation" and other else f"the {part} split"
+
+
+def _by_year(info: ModelInfo, labels: pl.DataFrame) -> str:
+    rows: list[tuple[object, ...]] = []
+    years = labels.with_columns(year=pl.col("created").dt.year())
+    for label in info.task.names:
+        for (year,), papers in years.group_by("year", maintain_order=True):
+            found = Confusion.count(papers.get_column(f"{label}_truth"), papers.get_column(label))
+            figures = found.as_dict()
+            rows.append(
+                (
+                    f"`{label}`",
+                    "unknown" if year is None else year,
+                    f"{len(papers):,}",
+                    f"{found.support:,}",
+                    *(_figure(figures[one]) for one in ("precision", "recall", "f1")),
+                )
+            )
+    rows.sort(key=lambda row: (str(row[0]), str(row[1])))
+    return _table(("label", "year", "papers", "positive", "precision", "recall", "F1"), rows)
+
+
+def _limits(info: ModelInfo) -> str:
+    since = info.settings["since"]
+    weak = info.papers.get("weak_negatives", 0)
+    lines = [
+        "It is for counting and finding papers in collections: trends, maps, reading lists. It is not for judging a"
+        " paper, its quality or its authors.",
+        "The truth is what authors and moderators of arXiv chose as categories. They differ in habit between fields and"
+        " over the years, so a share of what counts here as wrong is a matter of opinion.",
+        f"It learnt from papers of {since} and later. Fields move on: judge it anew on later papers (`arxivclf report`)"
+        " before their counts are compared.",
+        "It knows English titles and abstracts; of other languages it saw hardly any.",
+        f"Of a text it reads the first {info.max_tokens} tokens.",
+        f"It also saw {weak:,} papers of other sciences as negatives; on what is neither in arXiv nor like them its"
+        " labels were not measured."
+        if weak
+        else "It saw papers of arXiv alone. On other sciences it gives more false positives than the table above shows;"
+        " `--weak-negatives` is the remedy.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _data(info: ModelInfo) -> str:
+    files = _table(
+        ("read as", "file", "bytes", "papers", "SHA-256"),
+        [
+            (of["role"], f"`{Path(of['name']).name}`", f"{of['bytes']:,}", f"{of['papers']:,}", f"`{of['sha256']}`")
+            for of in info.files
+        ],
+    )
+    sides = _table(
+        ("part", "papers", *(f"positive for `{label}`" for label in info.task.names)),
+        [
+            (side, f"{of['papers']:,}", *(f"{of['positive'][label]:,}" for label in info.task.names))
+            for side, of in ((side, info.papers[side]) for side in ("train", "validation", "test"))
+        ],
+    )
+    settings, papers = info.settings, info.papers
+    shares = ", ".join(f"{share:.0%} {side}" for side, share in SHARES.items())
+    split = {
+        "hash": f"by a hash of the arXiv id, without its version ({shares}): a paper is always on the same side",
+        "time": f"by date, the newest papers being the test split ({shares})",
+    }[settings["split"]]
+    told = [
+        f"Left out: {papers['before_since']:,} papers from before {settings['since']},"
+        f" {papers['without_truth']:,} without a truth, {papers['repeats']:,} repeats of an id,"
+        f" {papers['rejects']:,} rows that are no papers.",
+        f"Split {split}.",
+    ]
+    if settings["validation"]:
+        told.append(
+            f"Validated on `{Path(settings['validation']).name}` instead; {papers['shared_with_validation']:,} papers"
+            " that stand in it, too, were taken out of training and test."
+        )
+    if settings["sample"] is not None:
+        told.append(f"Of all papers {settings['sample']:g} % were taken, by a hash of the id and the seed.")
+    if settings["max_papers"] is not None:
+        told.append(f"At most {settings['max_papers']:,} papers were taken, by a hash of the id and the seed.")
+    if settings["undersample"] is not None:
+        told.append(f"The training part was undersampled to {settings['undersample']:g} negatives for each positive.")
+    if settings["weak_negatives"]:
+        told.append(
+            f"Weak negatives: {papers['weak_negatives']:,} papers of `{Path(settings['weak_negatives']).name}`, in the"
+            " training part alone, counted as negative for every label."
+        )
+    else:
+        told.append("No weak negatives.")
+    told.append(f"Text: {_CLEANING[info.cleaning]}; cut to {info.max_tokens} tokens.")
+    return f"{files}\n\n{sides}\n\n" + "\n".join(f"- {line}" for line in told)
+
+
+def _training(info: ModelInfo) -> str:
+    settings, chosen = info.settings, info.chosen
+    rows = {
+        "base": f"`{settings['base']}`",
+        "trained": _TUNED[settings["tune"]],
+        "loss": _LOSSES[settings["loss"]],
+        "learning rate": f"{chosen['learning_rate']:g}",
+        "schedule": f"{settings['schedule']}, warm-up over {chosen['warmup']:.0%} of the steps",
+        "passes": f"{chosen['epochs']:g} at most; the weights are those after pass {chosen['kept_pass']:g}",
+        "early stopping": f"after {settings['patience']} passes without a better F1"
+        if settings["patience"]
+        else "none",
+        "batch": f"{settings['batch_size']} papers, of like length",
+        "optimiser": f"AdamW, betas {', '.join(f'{beta:g}' for beta in settings['adam_betas'])}, epsilon"
+        f" {settings['adam_epsilon']:g}, weight decay {settings['weight_decay']:g}",
+        "gradient norm": f"at most {settings['max_gradient_norm']:g}",
+        "dropout": "as in the base" if settings["dropout"] else "none",
+        "precision": f"{chosen['precision']} matrix products, float32 weights",
+        "seed": str(settings["seed"]),
+    }
+    return _table(("", ""), rows.items())
+
+
+def _passes(history: Sequence[Epoch], info: ModelInfo) -> str:
+    rows = [
+        (
+            f"{one.epoch:g}",
+            f"{one.step:,}",
+            f"{one.training_loss:.4f}",
+            f"{one.validation_loss:.4f}",
+            *(_figure(one.labels[label][figure]) for label in info.task.names for figure in _FIGURES),
+        )
+        for one in history
+    ]
+    many = len(info.task.names) > 1
+    figures = [f"{label} {words}" if many else words for label in info.task.names for words in _FIGURES.values()]
+    return _table(("pass", "step", "training loss", "validation loss", *figures), rows) + (
+        "\n\nLosses are means over papers and labels, before calibration; figures are at the threshold of the best F1."
+    )
+
+
+def _calibration(info: ModelInfo) -> str:
+    rows = []
+    for label, one in info.calibrations.items():
+        errors = (
+            info.metrics[part][label][figure]
+            for part in ("validation", "test")
+            for figure in ("calibration_error_before", "calibration_error")
+        )
+        rows.append((f"`{label}`", one.kind, *map(_figure, errors), f"{info.thresholds[label]:.4f}"))
+    header = ("label", "kind", "validation before", "and after", "test before", "and after", "threshold")
+    return (
+        "Scores are probabilities, calibrated on the validation set. Their expected calibration error (15 bins of equal"
+        " width) before and after; and the score from which on a label is given, that of the best F1 on validation:\n\n"
+        + _table(header, rows)
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

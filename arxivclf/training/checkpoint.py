@@ -1,0 +1,142 @@
+"""Checkpoints: where a training stands, in one file that is whole or not there, so that a killed run goes on.
+
+The file is safetensors: weights, optimiser, random state and the best weights so far as tensors, the rest as JSON in
+its header.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from arxivclf.errors import ArxivclfError, DataError, UsageError
+from arxivclf.files import whole_file
+from arxivclf.progress import Watcher
+
+Tensors = dict[str, torch.Tensor]
+
+_FORMAT = 1
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoint of the training of one model folder; `identity` is what it must agree on to be gone on with."""
+
+    folder: Path
+    identity: dict[str, Any]
+    every_s: float
+    watcher: Watcher
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def path(self) -> Path:
+        """Beside the model folder, hidden."""
+        return self.folder.with_name(f".{self.folder.name}.checkpoint.safetensors")
+
+    @property
+    def put_aside(self) -> Path:
+        """Where the checkpoint of a training lies that another has started in place of."""
+        return self.path.with_name(f".{self.folder.name}.checkpoint.previous.safetensors")
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for another."""
+        return time.monotonic() - self._saved_at >= self.every_s
+
+    def save(self, state: Mapping[str, Any], tensors: Callable[[], Tensors]) -> None:
+        """Write a checkpoint in the place of the last. Where that fails the last one stays, and training goes on."""
+        header = json.dumps({"format": _FORMAT, "identity": self.identity, "state": state})
+        try:
+            with whole_file(self.path) as file:
+                try:
+                    save_file({name: one.contiguous() for name, one in tensors().items()}, file.name, {"job": header})
+                except SafetensorError as error:
+                    raise OSError(str(error)) from None
+        except DataError as error:
+            before = "the one before it stands" if self.path.exists() else "there is none to go on from yet"
+            self.watcher.say(f"No checkpoint: {error}; {before}, and training goes on")
+        self._saved_at = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Any], Tensors] | None:
+        """The state and the tensors (on the CPU) of a training that was cut off, None where there is none.
+
+        Raises UsageError where it was of other settings, base or papers, DataError where it cannot be read.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, "pt") as file:
+                header = json.loads((file.metadata() or {})["job"])
+                if header["format"] != _FORMAT:
+                    raise DataError(f"{self.path}: a checkpoint of another version; without --resume a new one starts")
+                self._refuse_other(header["identity"])
+                return header["state"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except ArxivclfError:
+            raise
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.path}: cannot be read as a checkpoint ({error}); without --resume training starts anew"
+            ) from None
+
+    def start_anew(self) -> None:
+        """Put a checkpoint that is there aside, and say so."""
+        if self.path.exists():
+            self.path.replace(self.put_aside)
+            self.watcher.say(
+                f"An unfinished training of this model was there (--resume goes on with one);"
+                f" its checkpoint is now {self.put_aside}"
+            )
+
+    def done(self) -> None:
+        """The model is written: neither its own nor an older checkpoint is needed."""
+        self.path.unlink(missing_ok=True)
+        self.put_aside.unlink(missing_ok=True)
+
+    def _refuse_other(self, theirs: Mapping[str, Any]) -> None:
+        # The papers last: what else has changed is what changed them.
+        for name in sorted({*theirs, *self.identity}, key=lambda name: (name == "papers", name)):
+            was, now = theirs.get(name), self.identity.get(name)
+            if was != now:
+                what = f"{name.replace('_', '-')} was {_shown(was)} and is now {_shown(now)}"
+                raise UsageError(
+                    f"--resume: {what}; go on as before, or start anew without --resume (the checkpoint is {self.path})"
+                )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not given"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets, so that a step ends and is kept; the second stops at once."""
+    wanted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield wanted
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if wanted.is_set():
+            raise KeyboardInterrupt
+        wanted.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wanted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
