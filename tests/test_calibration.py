@@ -58,8 +58,8 @@ def test_the_right_function_is_found() -> None:
     [
         (0, 500, {"none"}),
         (5, 500, {"none"}),
-        (20, 500, {"none", "temperature"}),
-        (500, 60, {"none", "temperature", "platt"}),
+        (15, 500, {"none", "temperature"}),
+        (500, 25, {"none", "temperature", "platt"}),
         (2_000, 2_000, {"none", "temperature", "platt", "isotonic"}),
     ],
 )

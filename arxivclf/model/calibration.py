@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 Kind = Literal["none", "temperature", "platt", "isotonic"]
 
 # How many papers of the rarer class a kind takes before its parameters are worth fitting.
-_NEEDS: Mapping[Kind, int] = {"none": 0, "temperature": 10, "platt": 50, "isotonic": 1_000}
+_NEEDS: Mapping[Kind, int] = {"none": 0, "temperature": 10, "platt": 20, "isotonic": 1_000}
 _FOLDS = 5
 
 
