@@ -34,7 +34,7 @@ def part(works: Path, folder: Path) -> tuple[Path, Path]:
     paths = folder / "learnt.jsonl", folder / "held_out.jsonl"
     with open(paths[0], "wb") as learnt, open(paths[1], "wb") as held_out:
         for line in lines(works):
-            third = xxhash.xxh3_64_intdigest(str(orjson.loads(line)["id"])) % HELD_OUT_OF == 0
+            third = xxhash.xxh3_64_intdigest(str(orjson.loads(line)["id"]).encode()) % HELD_OUT_OF == 0
             (held_out if third else learnt).write(line)
     return paths
 

@@ -72,6 +72,14 @@ def test_few_papers_allow_few_parameters(positive: int, negative: int, allowed: 
         assert found == (kind if kind in allowed else "none")
 
 
+@pytest.mark.parametrize("kind", ["temperature", "platt", "auto"])
+def test_a_model_that_knows_nothing_keeps_the_order_of_its_papers(kind: Any) -> None:
+    random = np.random.default_rng(5)
+    logits, truth = random.normal(0.0, 1e-3, 400), random.random(400) < 0.3
+    scores = fit(logits, truth, kind).scores(logits).astype(np.float32)
+    assert len(np.unique(scores)) > 390
+
+
 def test_auto_is_at_least_as_good_as_none_on_what_it_saw() -> None:
     logits, truth = papers(5_000, 4, shift=-1.0, factor=0.5)
     assert log_loss(fit(logits, truth).scores(logits), truth) < log_loss(sigmoid(logits), truth)

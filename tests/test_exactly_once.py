@@ -265,16 +265,17 @@ def test_a_dump_that_grows_while_it_is_read(model: Path, tmp_path: Path, monkeyp
     assert sorted(path.name for path in Path().iterdir()) == ["dump.jsonl"]
 
 
-def test_ctrl_c_keeps_what_was_done(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_hand_it_keeps_what_was_done(model: Path, tmp_path: Path, number: signal.Signals) -> None:
     write_dump(tmp_path / "dump.jsonl", 3_000)
     command = [sys.executable, "-m", "arxivclf", "label", "dump.jsonl", "--model", str(model), "--chunk-rows", "50"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         manifest = tmp_path / ".dump.labels.parquet.parts/manifest.jsonl"
         while process.poll() is None and not (manifest.exists() and len(manifest.read_bytes().splitlines()) > 3):
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1].startswith("Error: interrupted")
     assert "Traceback" not in stderr
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -31,6 +31,7 @@ from arxivclf.labelling.reuse import Reuse
 from arxivclf.labelling.sink import STANDARD_OUTPUT, check_form, open_sink
 from arxivclf.model.labels import Layout
 from arxivclf.progress import Watcher
+from arxivclf.stopping import stopping
 
 REPEATED = "the id comes again later"
 
@@ -44,7 +45,8 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
     The dump is read twice: first to count, to find repeated ids and to fail early where it is plainly the wrong file,
     then to label. Killed at any moment, the same call goes on where it was and ends with the same bytes.
 
-    Raises UsageError, DataError, ModelError or DeviceError; parts that were done are kept for the next call.
+    Raises UsageError, DataError, ModelError or DeviceError, and KeyboardInterrupt after Ctrl-C or SIGTERM; parts that
+    were done are kept for the next call.
     """
     watcher = watcher or Watcher()
     started = time.monotonic()
@@ -82,9 +84,10 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
             jobs.refuse_other(parts, output, rejects, job, settings.overwrite)
             parts.begin(job)
         watcher.say(f"Labelling with {', '.join(settings.model)} on {classifier.models[0].encoder.device.reason}")
-        counted = _count(snapshot, settings, folder, watcher)
+        wanted = stack.enter_context(stopping())
+        counted = _count(snapshot, settings, folder, watcher, wanted)
         _refuse_wrong_file(snapshot, counted, settings, rejects)
-        run = _Run(settings, snapshot, classifier, layout, counted, watcher, parts.done if parts else {})
+        run = _Run(settings, snapshot, classifier, layout, counted, watcher, parts.done if parts else {}, wanted)
         if parts is None:
             made = _stream(run, output, rejects, layout)
         else:
@@ -93,7 +96,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
             if jobs.states(sources) != before:
                 parts.clear()
                 raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
-            made = _merge(parts, output, rejects, layout, job)
+            made = _merge(parts, output, rejects, layout, job, wanted)
         if told := classifier.models[0].encoder.device.told():
             watcher.say(told)
         return LabelSummary.of(made, output, rejects, run.papers_now, time.monotonic() - started)
@@ -110,7 +113,7 @@ def _load(settings: LabelSettings) -> Classifier:
     return replace(classifier, reuse=Reuse.open(settings.reuse, list(classifier.thresholds), models))
 
 
-def _merge(parts: Parts, output: str, rejects: str, layout: Layout, job: Job) -> list[Part]:
+def _merge(parts: Parts, output: str, rejects: str, layout: Layout, job: Job, wanted: threading.Event) -> list[Part]:
     """Make the output of the parts. The output comes last, by one rename: what is there is whole."""
     made = [parts.done[number] for number in sorted(parts.done)]
     if any(part.reasons for part in made):
@@ -124,6 +127,7 @@ def _merge(parts: Parts, output: str, rejects: str, layout: Layout, job: Job) ->
     jobs.record(output, None)
     with open_sink(output, layout.schema(), footer) as sink:
         for table in parts.tables():
+            _stop_if(wanted)
             sink.write(table)
     jobs.record(output, footer)
     parts.clear()
@@ -163,12 +167,13 @@ class _Run:
         counted: _Counted,
         watcher: Watcher,
         done: Mapping[int, Part],
+        wanted: threading.Event,
     ) -> None:
         self._settings, self._snapshot, self._classifier = settings, snapshot, classifier
         self._layout, self._counted, self._watcher = layout, counted, watcher
         self._done = frozenset(done)
         self._done_papers = sum(part.papers for part in done.values())
-        self._stopped = threading.Event()
+        self._wanted, self._stopped = wanted, threading.Event()
         self._rejected = 0
         self.papers_now = 0
 
@@ -203,6 +208,7 @@ class _Run:
     def _advance(self, papers: int) -> None:
         if self._stopped.is_set():
             raise _StoppedError
+        _stop_if(self._wanted)
         self.papers_now += papers
         self._watcher.advance(papers, rejects=self._rejected)
 
@@ -236,13 +242,16 @@ def _chosen(
             return
 
 
-def _count(snapshot: Snapshot, settings: LabelSettings, folder: Path, watcher: Watcher) -> _Counted:
+def _count(
+    snapshot: Snapshot, settings: LabelSettings, folder: Path, watcher: Watcher, wanted: threading.Event
+) -> _Counted:
     papers = 0
     reasons: dict[str, int] = {}
 
     def keys() -> Iterator[pl.Series]:
         nonlocal papers
         for chunk in ahead(snapshot.chunks()):
+            _stop_if(wanted)
             papers += len(chunk.papers)
             for reason, count in _reasons(chunk.rejects).items():
                 reasons[reason] = reasons.get(reason, 0) + count
@@ -282,6 +291,11 @@ def _refuse_wrong_file(snapshot: Snapshot, counted: _Counted, settings: LabelSet
         f"{rejected:,} of {rows:,} rows of {names} would be rejected ({file.in_words()}), a larger share than"
         f" --max-rejects {settings.max_rejects:g}; nothing was labelled, see {rejects_path}"
     )
+
+
+def _stop_if(wanted: threading.Event) -> None:
+    if wanted.is_set():
+        raise KeyboardInterrupt
 
 
 def _reasons(rejects: Iterable[Reject]) -> dict[str, int]:

@@ -20,6 +20,8 @@ Kind = Literal["none", "temperature", "platt", "isotonic"]
 # How many papers of the rarer class a kind takes before its parameters are worth fitting.
 _NEEDS: Mapping[Kind, int] = {"none": 0, "temperature": 10, "platt": 20, "isotonic": 1_000}
 _FOLDS = 5
+# A model that knows nothing would have all its logits pressed into one score, and with them the order of its papers.
+_LEAST_SLOPE = 0.1
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _fit(logits: Floats, truth: npt.NDArray[np.bool_], kind: Kind) -> Calibratio
 
         line = LogisticRegression(fit_intercept=kind == "platt", tol=1e-8).fit(logits[:, None], truth)
         slope, shift = float(line.coef_[0, 0]), float(np.ravel(line.intercept_)[0])
-        if slope > 0:
+        if slope > _LEAST_SLOPE:
             return Calibration(kind, slope, (0.0,), (shift,))
     return Calibration()
 

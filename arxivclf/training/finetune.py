@@ -19,7 +19,8 @@ from arxivclf.model.calibration import log_loss, sigmoid
 from arxivclf.model.encoder import Encoder, Scores
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold
-from arxivclf.training.checkpoint import Checkpoints, Tensors, stopping
+from arxivclf.stopping import stopping
+from arxivclf.training.checkpoint import Checkpoints, Tensors
 from arxivclf.training.dataset import Dataset, Papers
 from arxivclf.training.parameters import decayed, merged, open_for_training
 from arxivclf.training.processes import Processes
