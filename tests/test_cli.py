@@ -199,7 +199,7 @@ def test_importing_the_package_costs_nothing() -> None:
 
 def test_imports_run_downwards_only() -> None:
     """cli, then training and labelling side by side, then model, then corpus; reporting stands on the ground."""
-    ground = {"errors", "files", "progress", "config"}
+    ground = {"config", "errors", "files", "progress", "stopping"}
     below = {
         "corpus": set(),
         "reporting": set(),
