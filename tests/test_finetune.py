@@ -242,6 +242,20 @@ def test_the_validation_loss_is_the_mean_entropy(model: Path) -> None:
     assert loss == pytest.approx(float(binary_cross_entropy_with_logits(logits, truth)), rel=1e-5)
 
 
+def test_a_batch_in_groups_is_that_batch(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups of like length spare padding and change nothing: weights and losses are those of whole batches."""
+    found = []
+    for tokens in (1, 100, 1_000_000):
+        monkeypatch.setattr("arxivclf.training.finetune._TOKENS_PER_GROUP", {"cpu": tokens})
+        made = train(settings(tiny_base, tmp_path / str(tokens), precision="float32", max_tokens=48, epochs=0.5))
+        found.append((made.info.metrics["training_loss"], load_file(made.folder / "model.safetensors")))
+    (loss, weights), *others = found
+    for other_loss, other_weights in others:
+        assert other_loss == pytest.approx(loss, rel=1e-4)
+        for name, one in weights.items():
+            torch.testing.assert_close(other_weights[name], one, rtol=1e-3, atol=1e-4)
+
+
 def test_tensorboard_has_the_figures(cli: Callable[..., Result], tiny_base: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     result = cli("train", PAPERS, "--base", tiny_base, "--since", 1990, "--max-tokens", 24, "--track", "tensorboard")

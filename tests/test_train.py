@@ -17,7 +17,7 @@ from arxivclf.config import read_train_settings
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.splits import split_by_hash
 from arxivclf.errors import ArxivclfError, DataError, UsageError
-from arxivclf.model.batches import of_one_shape, shuffled
+from arxivclf.model.batches import of_like_length, of_one_shape, shuffled
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
 
@@ -146,12 +146,16 @@ def test_what_cannot_be_trained_on_says_why(tmp_path: Path, rows: list[dict[str,
 
 def test_batches_hold_every_paper_once() -> None:
     lengths = [5 + (7 * n) % 90 for n in range(1_000)]
-    first, second = shuffled(lengths, 32, seed=1, epoch=0), shuffled(lengths, 32, seed=1, epoch=1)
+    first, second = shuffled(1_000, 32, seed=1, epoch=0), shuffled(1_000, 32, seed=1, epoch=1)
     assert sorted(row for batch in first for row in batch) == list(range(1_000))
-    assert [batch.tolist() for batch in first] == [batch.tolist() for batch in shuffled(lengths, 32, seed=1, epoch=0)]
+    assert [batch.tolist() for batch in first] == [batch.tolist() for batch in shuffled(1_000, 32, seed=1, epoch=0)]
     assert [batch.tolist() for batch in first] != [batch.tolist() for batch in second]
-    spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in first]
-    assert max(spread) < 10
+    for batch in first:
+        groups = of_like_length(batch, lengths, tokens=256)
+        assert sorted(row for group in groups for row in group) == sorted(batch)
+        assert all(len(group) * max(lengths[row] for row in group) >= 256 for group in groups[:-1])
+        padded = sum(len(group) * max(lengths[row] for row in group) for group in groups)
+        assert padded < 1.25 * sum(lengths[row] for row in batch) + 256
     scoring = list(of_one_shape(lengths, token_budget=256))
     assert sorted(row for batch, _ in scoring for row in batch) == list(range(1_000))
     for batch, (rows, width) in scoring:

@@ -236,7 +236,7 @@ def _training(info: ModelInfo) -> str:
         "early stopping": f"after {settings['patience']} passes without a better F1"
         if settings["patience"]
         else "none",
-        "batch": f"{settings['batch_size']} papers, of like length",
+        "batch": f"{settings['batch_size']} papers",
         "optimiser": f"AdamW, betas {', '.join(f'{beta:g}' for beta in settings['adam_betas'])}, epsilon"
         f" {settings['adam_epsilon']:g}, weight decay {settings['weight_decay']:g}",
         "gradient norm": f"at most {settings['max_gradient_norm']:g}",
