@@ -55,7 +55,7 @@ def of_one_shape(
 def shape_of(
     lengths: Sequence[int], batch_size: int, widths: Sequence[int], multiple: int = 1
 ) -> tuple[int, int] | None:
-    """The shape of a training batch of papers so long: full, as wide as the next of `widths`; None without widths."""
+    """The shape of `batch_size` papers to train on: full, as wide as the next of `widths`; None without widths."""
     if not widths:
         return None
     return -(-batch_size // multiple) * multiple, int(_next_of(widths, np.array([max(lengths)]))[0])

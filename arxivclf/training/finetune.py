@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -259,10 +260,13 @@ class _Run:
         rows = self.steps[step]
         self._encoder.model.train(self._settings.dropout)
         value: torch.Tensor | float = 0.0
-        for together in self._groups(rows):
-            loss, shape = self._loss_of(together, len(rows))
+        groups, papers = self._groups(rows)
+        shapes = []
+        for together in groups:
+            loss, shape = self._loss_of(together, rows, papers)
             loss.backward()
             value = value + loss.detach()
+            shapes.append(shape)
         torch.nn.utils.clip_grad_norm_(self._trained.values(), self._settings.max_gradient_norm)
         rate = self._encoder.device.number(self.learning_rate(step))
         for group in self._optimizer.param_groups:
@@ -271,37 +275,40 @@ class _Run:
         self._optimizer.zero_grad()
         in_pass, running, weight = self._sums
         self._sums = torch.stack([in_pass + value, _LOSS_MEMORY * running + value, _LOSS_MEMORY * weight + 1.0])
-        self._encoder.device.end_step(("training", shape))
+        self._encoder.device.end_step(("training", *shapes))
         self._unread += len(rows)
 
-    def _groups(self, rows: batches.Indices) -> list[batches.Indices]:
-        """The groups of a batch that go through the network one after the other.
+    def _groups(self, rows: batches.Indices) -> tuple[list[batches.Indices], int]:
+        """The groups of a batch that go through the network one after the other, and the most papers that one has.
 
-        Where each step is one graph, or all processes take part in each group, the batch is one.
+        Several processes take part in each group, so the batch is one; a device that compiles gets the longer and the
+        shorter half, for it wants few shapes.
         """
-        device = self._encoder.device
-        if device.widths or self._processes.count > 1:
-            return [rows]
-        return batches.of_like_length(rows, self._lengths, _TOKENS_PER_GROUP[device.where.type])
+        device, whole = self._encoder.device, self._settings.batch_size
+        half = -(-whole // (2 * device.cores)) * device.cores
+        if self._processes.count > 1 or (device.widths and half >= whole):
+            return [rows], -(-whole // self._processes.count)
+        if device.widths:
+            ordered = batches.of_like_length(rows, self._lengths, tokens=sys.maxsize)[0]
+            return [ordered[:half], ordered[half:]], half
+        return batches.of_like_length(rows, self._lengths, _TOKENS_PER_GROUP[device.where.type]), whole
 
-    def _loss_of(self, rows: batches.Indices, papers_in_batch: int) -> tuple[torch.Tensor, tuple[int, int] | None]:
+    def _loss_of(
+        self, group: batches.Indices, rows: batches.Indices, papers: int
+    ) -> tuple[torch.Tensor, tuple[int, int] | None]:
         """What this process's part of a group adds to the loss of its batch; its shape where that is one of few.
 
         The mean over processes, summed over groups, is the loss of the whole batch.
         """
-        device, mine = self._encoder.device, self._processes.mine(rows)
-        # A process without a paper in a last, small batch takes part with one that counts nothing.
+        device, mine = self._encoder.device, self._processes.mine(group)
+        # Who has no paper in a last, small batch takes part with one that counts nothing.
         used = mine if len(mine) else rows[:1]
-        shape = batches.shape_of(
-            [self._lengths[int(row)] for row in used],
-            -(-self._settings.batch_size // self._processes.count),
-            device.widths,
-            device.cores,
-        )
-        papers = shape[0] if shape else len(used)
-        truth, counts = torch.zeros(papers, self._truth.shape[1]), torch.zeros(papers, 1)
+        lengths = [self._lengths[int(row)] for row in used]
+        shape = batches.shape_of(lengths, papers, device.widths, device.cores)
+        size = shape[0] if shape else len(used)
+        truth, counts = torch.zeros(size, self._truth.shape[1]), torch.zeros(size, 1)
         truth[: len(used)] = self._truth[torch.from_numpy(used)]
-        counts[: len(mine)] = self._processes.count / (papers_in_batch * self._truth.shape[1])
+        counts[: len(mine)] = self._processes.count / (len(rows) * self._truth.shape[1])
         logits = self._network.forward(self._token_ids, used, shape)
         return (self._loss(logits, device.put(truth)) * device.put(counts)).sum(), shape
 

@@ -33,14 +33,14 @@ SMALL_BATCHES = mock.patch.dict(TOKENS_PER_BATCH, xla=2_048)
 class Observed:
     """Losses of each pass (training, validation); compilations when each had been validated, and at the end.
 
-    `shapes` are those of the batches: papers, width, whether for gradients. `reads` are what the host read from the
-    device within the steps.
+    `shapes` are those of the batches, as `train 8x128 8x64`: papers times width, of each group of a step. `reads` are
+    what the host read from the device within the steps.
     """
 
     losses: list[tuple[float, float]] = field(default_factory=list)
     compiled: list[int] = field(default_factory=list)
     compiled_at_end: int = 0
-    shapes: set[tuple[int, int, bool]] = field(default_factory=set)
+    shapes: set[str] = field(default_factory=set)
     steps: int = 0
     reads: int = 0
     said: list[str] = field(default_factory=list)
@@ -71,6 +71,7 @@ def observe(settings: TrainSettings, crash_at: int | None = None) -> Observed:
     if crash_at is not None:
         settings = replace(settings, checkpoint_minutes=0.0)
     seen, before = Observed(), counter("UncachedCompile")
+    in_step: list[str] = []
     forward, one_step = Encoder.forward, finetune._Run.one_step
 
     class Listening(Watcher):
@@ -80,8 +81,10 @@ def observe(settings: TrainSettings, crash_at: int | None = None) -> Observed:
                 seen.compiled.append(counter("UncachedCompile") - before)
 
     def seeing_forward(self: Encoder, token_ids: Any, rows: Any, shape: tuple[int, int] | None = None) -> torch.Tensor:
-        if shape is not None:
-            seen.shapes.add((*shape, torch.is_grad_enabled()))
+        if shape is not None and torch.is_grad_enabled():
+            in_step.append(f"{shape[0]}x{shape[1]}")
+        elif shape is not None:
+            seen.shapes.add(f"score {shape[0]}x{shape[1]}")
         return forward(self, token_ids, rows, shape)
 
     def seeing_step(self: Any, step: int) -> None:
@@ -90,6 +93,8 @@ def observe(settings: TrainSettings, crash_at: int | None = None) -> Observed:
         reads = host_reads()
         one_step(self, step)
         seen.reads += host_reads() - reads
+        seen.shapes.add(" ".join(["train", *in_step]))
+        in_step.clear()
         seen.steps += 1
 
     with (
