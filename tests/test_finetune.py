@@ -96,7 +96,7 @@ def gather(folder: Path) -> Dataset:
 
 @pytest.mark.parametrize("loss", ["weighted", "focal"])
 def test_each_loss_trains(tiny_base: Path, tmp_path: Path, loss: str) -> None:
-    result = train(settings(tiny_base, tmp_path, loss=loss, epochs=6.0, max_tokens=48))
+    result = train(settings(tiny_base, tmp_path, loss=loss, epochs=6.0, max_tokens=48, patience=0))
     table = pl.read_csv(tmp_path / "model/training.csv")
     assert table.get_column("training_loss")[-1] < 0.85 * table.get_column("training_loss")[0]
     assert result.test.labels[0].confusion.f1 > 2 * 0.36 / 1.36

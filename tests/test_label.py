@@ -79,7 +79,7 @@ def test_a_score_depends_on_the_text_alone(model: Path, tmp_path: Path) -> None:
     info = json.loads((wide / "arxivclf.json").read_text())
     (wide / "arxivclf.json").write_text(json.dumps(info | {"max_tokens": 128}))
     whole = labels(wide, PAPERS, tmp_path / "whole.parquet")
-    assert len({len(ids) for ids in Classifier.load(wide).models[0].tokenize(texts())}) > 20
+    assert len({len(ids) for ids in Classifier.load(wide).models[0].tokenize(texts())}) > 10
     for chunk_rows in (1, 37):
         parts = labels(wide, PAPERS, tmp_path / f"{chunk_rows}.parquet", chunk_rows=chunk_rows)
         assert whole.equals(parts)
