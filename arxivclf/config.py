@@ -32,7 +32,11 @@ class TrainSettings:
     `epochs`, `learning_rate` and `warmup` are chosen by the data and the base where they are None. `resume` goes on
     with a training that was cut off. `loss` is binary cross-entropy, the same with positives `weighted` to count as
     much as negatives, or focal; `tune` says what is trained: all weights, the head alone, or LoRA updates.
-    `push` names the repository on the hub that the finished model goes to.
+    `gate` fits a linear model, mixes it with the encoder where that is better, and lets it decide what it is sure of:
+    at most a share `gate_risk` of labels may differ for that. The base `none` is no encoder, the linear model alone;
+    0 epochs leave the base's weights as they are. `exclude` is a dump whose papers take no part in anything;
+    `validation_label` is the label, of several, that a yes or no in the validation set answers, the validation split
+    serving the others. `push` names the repository on the hub that the finished model goes to.
 
     The second half has no option on the command line: `warmup` is the share of steps in which the learning rate rises
     from zero, after which `schedule` holds; `patience` the count of passes without a better validation F1 after which
@@ -54,6 +58,8 @@ class TrainSettings:
     weak_negatives: str | None = None
     weak_negative_share: float = 0.10
     validation: str | None = None
+    validation_label: str | None = None
+    exclude: str | None = None
     split: Literal["hash", "time"] = "hash"
     clean: Cleaning = "none"
     epochs: float | None = None
@@ -69,6 +75,8 @@ class TrainSettings:
     id_column: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    gate: bool = True
+    gate_risk: float = 0.002
     push: str | None = None
 
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -93,7 +101,9 @@ class TrainSettings:
             ("sample", self.sample is None or 0 < self.sample <= 100, "a percentage above 0, 100 at most"),
             ("undersample", self.undersample is None or 0 < self.undersample < inf, "above 0"),
             ("weak_negative_share", 0 <= self.weak_negative_share < 1, "at least 0 and below 1"),
-            ("epochs", self.epochs is None or 0 < self.epochs < inf, "above 0"),
+            ("epochs", self.epochs is None or 0 <= self.epochs < inf, "at least 0"),
+            ("gate_risk", 0 < self.gate_risk < 1, "above 0 and below 1"),
+            ("base", self.base != "none" or self.gate, "an encoder where there is no gate"),
             ("learning_rate", self.learning_rate is None or 0 < self.learning_rate < inf, "above 0"),
             ("seed", 0 <= self.seed < 2**32, "at least 0 and below 2**32"),
             ("adam_betas", all(0 <= beta < 1 for beta in self.adam_betas), "at least 0 and below 1"),
@@ -119,14 +129,15 @@ class TrainSettings:
 class LabelSettings:
     """Everything that decides what labels come out of a dump.
 
-    `model` names one model or several, whose labels stand side by side; `task` names the labels of one that has no
+    `model` names one model or several, whose labels stand side by side; none of them means ./model, and where that is
+    absent the bundled model. Without `gate` an encoder sees every paper. `task` names the labels of one that has no
     names of its own. `output` is a file or `-`; None names it after the first snapshot. `reuse` are an earlier dump's
     labels. `threshold` replaces those of the models. `max_rejects` is the share of rejected rows above which the run
     fails, repeated ids apart; `keep_duplicates` labels every row of an id, and not just the last.
     """
 
     snapshots: tuple[str, ...] = ()
-    model: tuple[str, ...] = ("model",)
+    model: tuple[str, ...] = ()
     task: tuple[str, ...] = ()
     output: str | None = None
     rejects: str | None = None
@@ -134,6 +145,7 @@ class LabelSettings:
     keep: tuple[str, ...] = ()
     limit: int | None = None
     chunk_rows: int = 8_192
+    gate: bool = True
     threshold: float | None = None
     max_rejects: float = 0.01
     keep_duplicates: bool = False
@@ -148,7 +160,6 @@ class LabelSettings:
         _check(
             self,
             ("keep", len(set(self.keep)) == len(self.keep), "columns that differ"),
-            ("model", bool(self.model), "at least one model"),
             ("limit", self.limit is None or self.limit > 0, "above 0"),
             ("chunk_rows", self.chunk_rows > 0, "above 0"),
             ("threshold", self.threshold is None or 0 <= self.threshold <= 1, "at least 0 and at most 1"),
@@ -194,7 +205,7 @@ def read_train_settings(path: Path, given: Mapping[str, Any]) -> TrainSettings:
 def _relative(name: str, value: Any, folder: Path) -> Any:
     if name == "snapshots":
         return tuple(text if "://" in text or text == "-" else str(folder / text) for text in value)
-    if name in ("weak_negatives", "validation", "output"):
+    if name in ("weak_negatives", "validation", "exclude", "output"):
         return str(folder / value)
     if name == "task":
         return tuple(str(folder / text) if text.endswith(".toml") else text for text in value)

@@ -17,7 +17,7 @@ from click.testing import Result
 from conftest import PAPERS, TINY, error_line, papers, write_jsonl
 from hub_server import Hub, Repo
 
-from arxivclf.model.encoder import MODEL_FILES
+from arxivclf.model.folder import MODEL_FILES
 
 NAME = "ada/arxiv-ai"
 

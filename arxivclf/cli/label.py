@@ -31,7 +31,8 @@ Examples:
     "--model",
     metavar="DIR|NAME",
     multiple=True,
-    help="A model folder, or hub name with @REVISION. Repeatable: one pass.",
+    help="A model folder, a hub name with @REVISION, or bundled. Repeatable: one pass."
+    "  [default: ./model, or else bundled]",
 )
 @_option(
     "--task", metavar="NAME|FILE.toml", multiple=True, help="Names the labels of a model without names of its own."
@@ -47,6 +48,7 @@ Examples:
 @_option("--keep", metavar="COLUMNS", multiple=True, help="Columns of the dump to keep, with commas between.")
 @_option("--limit", type=int, metavar="N", help="Stop after so many papers.")
 @_option("--chunk-rows", type=int, metavar="N", help="Rows read at a time.")
+@_option("--gate/--no-gate", help="Let the linear model decide what it is sure of.  [default: gate]")
 @_option("--threshold", type=float, metavar="F", help="Give a label from this score on.  [default: the model's own]")
 @_option("--max-rejects", type=float, metavar="F", help="Fail when a larger share of rows is rejected.")
 @_option("--keep-duplicates", is_flag=True, help="Label every row of an id that comes again, not just the last.")
@@ -91,8 +93,11 @@ def _show(summary: LabelSummary) -> None:
         line(f"rejected, {reason}", f"{count:,}")
     if not summary.rejects:
         line("rejected", "0")
-    if len(summary.decided) > 1:
-        line("decided by", ", ".join(f"{name} {count:,}" for name, count in summary.decided.items()))
+    if len(summary.decided) > 1 or "gate" in summary.decided:
+        shares = (f"{name} {count:,} ({count / summary.papers:.1%})" for name, count in summary.decided.items())
+        line("decided by", ", ".join(shares))
+    if summary.bound is not None:
+        line("for the gate", f"{summary.bound:.2%} of a label's papers at most have another label (95 % confidence)")
     if summary.ids_restored:
         line("damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)")
     found = summary.papers - summary.papers_now

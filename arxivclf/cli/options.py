@@ -68,7 +68,7 @@ def given(ctx: click.Context, settings: type[Any]) -> dict[str, Any]:
 
 def setting(settings: type[Any], *names: str, **how: Any) -> Callable[[Decorated], Decorated]:
     """An option for a setting; name and default are those of the setting, so that they are written down once."""
-    name = max(names, key=len).lstrip("-").replace("-", "_")
+    name = max(names, key=len).partition("/")[0].lstrip("-").replace("-", "_")
     defaults = {field.name: field.default for field in fields(settings)}
     default = defaults[name]
     shown = default is not None and default != () and not isinstance(default, bool)

@@ -29,7 +29,9 @@ Examples:
 @_option(
     "--task", multiple=True, metavar="NAME|FILE.toml", help="What to tell: a built-in task or a task file. Repeatable."
 )
-@_option("--base", metavar="NAME", help="The encoder to start from: minilm, a folder, or a hub name (with @REVISION).")
+@_option(
+    "--base", metavar="NAME", help="The encoder to start from: minilm, a folder, a hub name (with @REVISION), or none."
+)
 @_option("-o", "--output", metavar="DIR", help="The model folder to write.")
 @click.option("--config", metavar="FILE", help=f"Settings file.  [default: {CONFIG_FILE}, when it is there]")
 @_option("--since", type=int, metavar="YEAR", help="Leave out papers from before this year.")
@@ -39,6 +41,7 @@ Examples:
 @_option("--weak-negatives", metavar="FILE", help="A dump whose papers all count as negative, to train on.")
 @_option("--weak-negative-share", type=float, metavar="F", help="Their share of the training part.")
 @_option("--validation", metavar="FILE", help="Validate on this dump instead of the hashed split.")
+@_option("--exclude", metavar="FILE", help="A dump whose papers take no part, to be judged on later.")
 @_option("--split", type=click.Choice(["hash", "time"]), help="Part the papers by a hash of the id, or by age.")
 @_option("--clean", type=click.Choice(["none", "cset2020", "cset2023"]), help="How the text is cleaned.")
 @_option("--epochs", type=float, metavar="F", help="Passes over the papers.  [default: 1, more for small dumps]")
@@ -50,6 +53,10 @@ Examples:
 @_option("--tune", type=click.Choice(["all", "head", "lora"]), help="Which weights are trained.")
 @_option(
     "--track", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="Also write figures there. Repeatable."
+)
+@_option("--gate/--no-gate", help="Fit a linear model that decides what it is sure of.  [default: gate]")
+@_option(
+    "--gate-risk", type=float, metavar="F", help="The share of labels that may differ for that, with 95 % confidence."
 )
 @_option("--push", metavar="REPO", help="Push the model to this repository (owner/name) on the hub.")
 @options.naming
@@ -65,7 +72,9 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
     given = options.given(ctx, TrainSettings)
     path = Path(config or CONFIG_FILE)
     settings = read_train_settings(path, given) if config or path.exists() else TrainSettings(**given)
-    options.refuse_log_into(log_json, (*settings.snapshots, settings.validation, settings.weak_negatives))
+    options.refuse_log_into(
+        log_json, (*settings.snapshots, settings.validation, settings.weak_negatives, settings.exclude)
+    )
     # Of the processes that torchrun starts the first alone speaks.
     first = os.environ.get("RANK", "0") == "0"
     with Screen(quiet or not first, log_json if first else None) as screen:

@@ -18,22 +18,26 @@ from arxivclf.corpus.sources import fetch, resolve
 from arxivclf.corpus.tasks import Task, truth
 from arxivclf.corpus.text import compose, hash_texts
 from arxivclf.errors import DataError, UsageError
-from arxivclf.labelling.reuse import Flags, Reuse
+from arxivclf.labelling.reuse import Reuse
 from arxivclf.model.classifier import Model
-from arxivclf.model.devices import find
-from arxivclf.model.encoder import Scores
-from arxivclf.model.labels import BY_ENCODER, BY_REUSE, Layout
+from arxivclf.model.labels import BY_ENCODER, BY_GATE, BY_REUSE, Flags, Layout, Scores
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Papers, tokenised for each way of tokenising that the models have. `known` are those whose scores are reused."""
+    """Papers with all that is known of them before an encoder comes in. `known` are those whose scores are reused.
+
+    Of the others each model has its linear logits, float32 (papers, labels), and the `undecided` ones, bool (papers,),
+    which are tokenised for each way of tokenising; `token_ids` are of all papers, None where nobody needs them.
+    """
 
     papers: pl.DataFrame
     hashes: pl.Series
     known: Flags
     scores: Scores
-    token_ids: Mapping[str, Sequence[list[int]]]
+    linear_logits: Sequence[Scores]
+    undecided: Sequence[Flags]
+    token_ids: Mapping[str, Sequence[list[int] | None]]
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,14 @@ class Classifier:
     reuse: Reuse | None = field(default=None)
 
     @classmethod
-    def load(cls, *names: str | Path, device: str = "auto", task: Sequence[str] = ()) -> Classifier:
+    def load(cls, *names: str | Path, device: str = "auto", task: Sequence[str] = (), gate: bool = True) -> Classifier:
         """Load models by folder or hub name: such as `arxivclf train` made, or any sequence classifiers.
 
-        `task` names the labels of one that has no names of its own. Raises ModelError, DeviceError, or UsageError where
-        two models give one label.
+        `task` names the labels of one that has no names of its own; without `gate` encoders see every paper. Raises
+        ModelError, DeviceError, or UsageError where two models give one label.
         """
-        where = find(device)
-        models = tuple(Model.load(str(name), where, Task.load(task) if task else None) for name in names)
+        asked = Task.load(task) if task else None
+        models = tuple(Model.load(str(name), device, asked, gate) for name in names)
         labels = [(label, model.name) for model in models for label in model.task.names]
         for label, name in labels:
             if [other for other, _ in labels].count(label) > 1:
@@ -65,8 +69,13 @@ class Classifier:
         """The thresholds of all labels, in the order of their columns."""
         return {name: threshold for model in self.models for name, threshold in model.thresholds.items()}
 
+    @property
+    def bound(self) -> float | None:
+        """The share of a label's papers, at most, that the gates label in another way; None where there is no gate."""
+        return max((gate.bound for model in self.models for gate in model.gates), default=None)
+
     def prepare(self, papers: pl.DataFrame) -> Prepared:
-        """All that can be done before the models come in: clean, hash, look for known scores, tokenise the rest."""
+        """All that needs no encoder: clean, hash, look for known scores, ask the linear models, tokenise the rest."""
         cleanings = dict.fromkeys(model.cleaning for model in self.models)
         texts = {cleaning: compose(papers, cleaning) for cleaning in cleanings}
         hashes = hash_texts(texts[self.models[0].cleaning])
@@ -75,12 +84,24 @@ class Classifier:
         if self.reuse is not None:
             known, found = self.reuse.find(papers.get_column("id"), hashes)
             scores[known] = found[known]
-        token_ids: dict[str, Sequence[list[int]]] = {}
-        for model in self.models:
-            if _tokenizing(model) not in token_ids:
-                unknown = texts[model.cleaning].filter(pl.Series(~known))
-                token_ids[_tokenizing(model)] = model.tokenize(unknown.to_list())
-        return Prepared(papers, hashes, known, scores, token_ids)
+        unknown = {cleaning: cleaned.filter(pl.Series(~known)) for cleaning, cleaned in texts.items()}
+        logits = [model.linear_logits(unknown[model.cleaning]) for model in self.models]
+        undecided = [model.undecided(found) for model, found in zip(self.models, logits, strict=True)]
+        return Prepared(papers, hashes, known, scores, logits, undecided, self._tokenized(unknown, undecided))
+
+    def _tokenized(
+        self, texts: Mapping[str, pl.Series], undecided: Sequence[Flags]
+    ) -> dict[str, Sequence[list[int] | None]]:
+        """The token ids of the papers that a model needs them of, by way of tokenising, which models share."""
+        needed: dict[str, Flags] = {}
+        for model, its_own in zip(self.models, undecided, strict=True):
+            needed[model.tokenizing] = needed.get(model.tokenizing, False) | its_own
+        by_way = {model.tokenizing: model for model in self.models if model.encoder is not None}
+        token_ids: dict[str, Sequence[list[int] | None]] = {}
+        for way, model in by_way.items():
+            found = iter(model.tokenize(texts[model.cleaning].filter(pl.Series(needed[way])).to_list()))
+            token_ids[way] = [next(found) if wanted else None for wanted in needed[way].tolist()]
+        return token_ids
 
     def finish(
         self, prepared: Prepared, layout: Layout, advance: Callable[[int], None] = lambda papers: None
@@ -92,15 +113,18 @@ class Classifier:
         scores, first = prepared.scores.copy(), 0
         advance(int(prepared.known.sum()))
         steps = _Steps(len(self.models), advance)
-        for model in self.models:
+        by_encoder = np.zeros(len(prepared.known), dtype=bool)
+        for model, logits, undecided in zip(self.models, prepared.linear_logits, prepared.undecided, strict=True):
             last = first + len(model.task.names)
-            scores[~prepared.known, first:last] = model.scores(
-                prepared.token_ids[_tokenizing(model)], advance=steps.advance
-            )
+            tokens = prepared.token_ids.get(model.tokenizing, ())
+            seen = [ids for ids, asked in zip(tokens, undecided.tolist(), strict=False) if asked and ids is not None]
+            scores[~prepared.known, first:last] = model.scores(logits, undecided, seen, steps.advance)
+            by_encoder[~prepared.known] |= undecided
             first = last
         truths = [answer for model in self.models for answer in truth(model.task, prepared.papers)]
-        known = pl.DataFrame({"known": prepared.known})
-        decided = known.select(pl.when("known").then(pl.lit(BY_REUSE)).otherwise(pl.lit(BY_ENCODER))).to_series()
+        by_whom = pl.when("known").then(pl.lit(BY_REUSE)).when("encoder").then(pl.lit(BY_ENCODER))
+        flags = pl.DataFrame({"known": prepared.known, "encoder": by_encoder})
+        decided = flags.select(by_whom.otherwise(pl.lit(BY_GATE))).to_series()
         return layout.table(prepared.papers, prepared.hashes, scores, truths, decided)
 
     def label(self, papers: pl.DataFrame | str | Path, keep: Sequence[str] = ()) -> pl.DataFrame:
@@ -143,7 +167,3 @@ class _Steps:
         before = self._done // self._models
         self._done += papers
         self._advance(self._done // self._models - before)
-
-
-def _tokenizing(model: Model) -> str:
-    return f"{model.cleaning} {model.encoder.tokenizing}"

@@ -28,7 +28,7 @@ class LabelSummary:
     """What a run did: where the labels are, how many papers got each label, how many rows were rejected, and why.
 
     `decided` counts who decided. `papers_now` are the papers that this run labelled itself, in `seconds`; the others it
-    found done.
+    found done. `bound` is the share of labels that differ, at most, from those without a gate; None without one.
     """
 
     output: str
@@ -40,9 +40,18 @@ class LabelSummary:
     ids_restored: int
     papers_now: int
     seconds: float
+    bound: float | None = None
 
     @classmethod
-    def of(cls, parts: Sequence[Part], output: str, rejects_file: str, papers_now: int, seconds: float) -> LabelSummary:
+    def of(
+        cls,
+        parts: Sequence[Part],
+        output: str,
+        rejects_file: str,
+        papers_now: int,
+        seconds: float,
+        bound: float | None = None,
+    ) -> LabelSummary:
         """The summary of all parts of a job."""
         rejects = _total(part.reasons for part in parts)
         return cls(
@@ -55,6 +64,7 @@ class LabelSummary:
             sum(part.ids_restored for part in parts),
             papers_now,
             seconds,
+            bound,
         )
 
 

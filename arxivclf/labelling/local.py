@@ -29,10 +29,13 @@ from arxivclf.labelling.job import LabelSummary
 from arxivclf.labelling.parts import Job, Part, Parts
 from arxivclf.labelling.reuse import Reuse
 from arxivclf.labelling.sink import STANDARD_OUTPUT, check_form, open_sink
+from arxivclf.model.folder import ModelInfo
+from arxivclf.model.hub import BUNDLED, find_folder
 from arxivclf.model.labels import Layout
 from arxivclf.progress import Watcher
 from arxivclf.stopping import stopping
 
+OWN_MODEL = "model"
 REPEATED = "the id comes again later"
 
 Place = tuple[int, int, int, int]
@@ -80,10 +83,10 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
             if done is not None:
                 watcher.say(f"{output} holds these labels already")
                 parts.clear()
-                return LabelSummary.of(done, output, rejects, 0, time.monotonic() - started)
+                return LabelSummary.of(done, output, rejects, 0, time.monotonic() - started, classifier.bound)
             jobs.refuse_other(parts, output, rejects, job, settings.overwrite)
             parts.begin(job)
-        watcher.say(f"Labelling with {', '.join(settings.model)} on {classifier.models[0].encoder.device.reason}")
+        watcher.say(_labelling_with(settings, classifier))
         wanted = stack.enter_context(stopping())
         counted = _count(snapshot, settings, folder, watcher, wanted)
         _refuse_wrong_file(snapshot, counted, settings, rejects)
@@ -97,13 +100,20 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                 parts.clear()
                 raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
             made = _merge(parts, output, rejects, layout, job, wanted)
-        if told := classifier.models[0].encoder.device.told():
-            watcher.say(told)
-        return LabelSummary.of(made, output, rejects, run.papers_now, time.monotonic() - started)
+        for model in classifier.models[:1]:
+            if model.encoder is not None and (told := model.encoder.device.told()):
+                watcher.say(told)
+        return LabelSummary.of(made, output, rejects, run.papers_now, time.monotonic() - started, classifier.bound)
 
 
 def _load(settings: LabelSettings) -> Classifier:
-    classifier = Classifier.load(*settings.model, device=settings.device, task=settings.task)
+    classifier = Classifier.load(
+        *(settings.model or (default_model(),)),
+        device=settings.device,
+        task=settings.task,
+        # What the gate may cost was proven for the thresholds of the model, and for no other.
+        gate=settings.gate and settings.threshold is None,
+    )
     if settings.reuse is None:
         return classifier
     if len({model.cleaning for model in classifier.models}) > 1:
@@ -111,6 +121,32 @@ def _load(settings: LabelSettings) -> Classifier:
         raise UsageError("--reuse: the models clean their texts in different ways; label with one at a time")
     models = [model.fingerprint for model in classifier.models]
     return replace(classifier, reuse=Reuse.open(settings.reuse, list(classifier.thresholds), models))
+
+
+def default_model() -> str:
+    """The model of who names none: ./model, and the bundled one where that is absent."""
+    return OWN_MODEL if Path(OWN_MODEL).exists() else BUNDLED
+
+
+def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
+    names = ", ".join(model.name for model in classifier.models)
+    told = f"Labelling with {names} on {classifier.models[0].reason}"
+    if not settings.model and names == BUNDLED:
+        told = f"No ./model here, so labelling with the bundled model: {_of_bundled(classifier)}"
+    if settings.gate and settings.threshold is not None and any(model.encoder for model in classifier.models):
+        told += "; without a gate, which --threshold rules out"
+    return told
+
+
+def _of_bundled(classifier: Classifier) -> str:
+    info = ModelInfo.read(find_folder(BUNDLED))
+    first, last = info.papers["years"]
+    label = info.task.names[0]
+    f1 = info.metrics["validation"][label]["f1"]
+    return (
+        f"{', '.join(info.task.names)}, without an encoder, trained on arXiv's papers of {first}-{last},"
+        f" F1 {f1:.3f} for {label} on its validation set"
+    )
 
 
 def _merge(parts: Parts, output: str, rejects: str, layout: Layout, job: Job, wanted: threading.Event) -> list[Part]:

@@ -11,9 +11,7 @@ import xxhash
 
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.sink import read_job
-from arxivclf.model.encoder import Scores
-
-Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+from arxivclf.model.labels import Flags, Scores
 
 
 class Reuse:

@@ -1,24 +1,29 @@
-"""One model, loaded and ready to score: its encoder, and what its folder says about labels and text."""
+"""One model, loaded and ready to score: its linear model, its encoder, and what its folder says of labels and text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import xxhash
 
 from arxivclf.corpus.tasks import Label, Task, built_in
 from arxivclf.errors import ModelError, UsageError
 from arxivclf.model.calibration import Calibration, calibrated
-from arxivclf.model.devices import Device
-from arxivclf.model.encoder import MODEL_FILES, Encoder, Scores, fingerprint
-from arxivclf.model.folder import INFO_FILE, ModelInfo
+from arxivclf.model.folder import INFO_FILE, MODEL_FILES, ModelInfo, fingerprint
+from arxivclf.model.gate import Blend, Gate
 from arxivclf.model.hub import find_folder
+from arxivclf.model.labels import Flags, Scores
+from arxivclf.model.linear import Linear
 from arxivclf.model.safety import read_json, refuse_unsafe
+
+if TYPE_CHECKING:
+    from arxivclf.model.encoder import Encoder
 
 # What a classifier that was not made here is given: texts as they stand, and all the tokens that its base takes.
 _PLAIN_MAX_TOKENS = 512
@@ -27,9 +32,12 @@ _PLAIN_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model. `outputs` are the encoder's outputs that are labels, in the order of `task`.
+    """A trained model: an encoder, a linear model, or both. `outputs` are the outputs that are labels, in the order of
+    `task`.
 
-    `fingerprint` is the same for two models that give the same scores to the same dump.
+    `calibrations` make scores of what the two give together, `linear_calibrations` of what the linear model gives.
+    `gates` are empty where the encoder sees every paper. `fingerprint` is the same for two models that give the same
+    scores to the same dump.
     """
 
     name: str
@@ -37,31 +45,44 @@ class Model:
     cleaning: str
     thresholds: Mapping[str, float]
     calibrations: Sequence[Calibration]
-    encoder: Encoder
+    encoder: Encoder | None
     outputs: Sequence[int]
     fingerprint: str
+    linear: Linear | None = None
+    linear_calibrations: Sequence[Calibration] = ()
+    blends: Sequence[Blend] = ()
+    gates: Sequence[Gate] = ()
 
     @classmethod
-    def load(cls, name: str, device: Device, task: Task | None = None) -> Model:
+    def load(cls, name: str, device: str = "auto", task: Task | None = None, gate: bool = True) -> Model:
         """Load a model folder or hub name: one that `arxivclf train` made, or any sequence classifier.
 
         Of the latter the labels are those of its `id2label`; a binary one has one label, class 1. `task` gives the
-        labels their names and says what makes them true. Raises ModelError, or UsageError for a task that does not fit.
+        labels their names and says what makes them true. Without `gate` the encoder sees every paper. Raises
+        ModelError, DeviceError, or UsageError for a task that does not fit.
         """
         folder = find_folder(name)
         if not (folder / INFO_FILE).exists():
             return cls._load_plain(name, folder, device, task)
         info = ModelInfo.read(folder)
         refuse_unsafe(folder)
-        encoder = Encoder.load(folder, info.max_tokens, device)
-        if encoder.label_names != info.task.names:
-            raise ModelError(f"{folder}: config.json has the labels {encoder.label_names}, not {info.task.names}")
-        if task is not None and task.names != info.task.names:
-            raise UsageError(
-                f"{name}: gives the labels {', '.join(info.task.names)}; --task is for models without names"
-            )
-        outputs = range(len(info.task.names))
-        calibrations = [info.calibrations[label] for label in info.task.names]
+        names = info.task.names
+        if task is not None and task.names != names:
+            raise UsageError(f"{name}: gives the labels {', '.join(names)}; --task is for models without names")
+        encoder = None
+        if info.has_encoder:
+            encoder = _encoder(folder, info.max_tokens, device)
+            if encoder.label_names != names:
+                raise ModelError(f"{folder}: config.json has the labels {encoder.label_names}, not {names}")
+        gates = [info.gates[label] for label in names] if info.gates and gate and encoder is not None else []
+        blends = [info.blends[label] for label in names] if info.blends else []
+        linear = None
+        if encoder is None or gates or any(blend.linear for blend in blends):
+            linear = Linear.load(folder, len(names))
+        of_linear = [info.linear_calibrations[label] for label in names] if gates else []
+        calibrations = [info.calibrations[label] for label in names]
+        decides = [calibrations, of_linear, blends, [(one.low, one.high) for one in gates]]
+        mark = _mark(folder, info.cleaning, encoder, decides)
         return cls(
             name,
             info.task,
@@ -69,17 +90,21 @@ class Model:
             info.thresholds,
             calibrations,
             encoder,
-            outputs,
-            _mark(folder, info.cleaning, encoder, calibrations),
+            range(len(names)),
+            mark,
+            linear,
+            of_linear,
+            blends if linear is not None else [],
+            gates,
         )
 
     @classmethod
-    def _load_plain(cls, name: str, folder: Path, device: Device, task: Task | None) -> Model:
+    def _load_plain(cls, name: str, folder: Path, device: str, task: Task | None) -> Model:
         config = read_json(folder / "config.json")
         refuse_unsafe(folder)
         if not any("SequenceClassification" in kind for kind in config.get("architectures") or []):
             raise ModelError(f"{folder}: no {INFO_FILE} there and no sequence classifier; not a model to label with")
-        encoder = Encoder.load(folder, _PLAIN_MAX_TOKENS, device)
+        encoder = _encoder(folder, _PLAIN_MAX_TOKENS, device)
         names = encoder.label_names
         outputs = [1] if encoder.softmax and len(names) == 2 else list(range(len(names)))
         if task is None:
@@ -92,26 +117,96 @@ class Model:
             )
         thresholds = dict.fromkeys(task.names, _PLAIN_THRESHOLD)
         plain = [Calibration()] * len(outputs)
-        return cls(name, task, "none", thresholds, plain, encoder, outputs, _mark(folder, "none", encoder, plain))
+        return cls(name, task, "none", thresholds, plain, encoder, outputs, _mark(folder, "none", encoder, [plain]))
+
+    @property
+    def reason(self) -> str:
+        """Where it computes, in which precision, and why, for a person."""
+        return self.encoder.device.reason if self.encoder is not None else "cpu: a linear model, without an encoder"
+
+    @property
+    def tokenizing(self) -> str:
+        """The same for two models that make the same token ids of a paper."""
+        return f"{self.cleaning} {self.encoder.tokenizing}" if self.encoder is not None else ""
+
+    def linear_logits(self, texts: pl.Series) -> Scores:
+        """The linear model's logits of cleaned texts, float32 (texts, labels); zeros where there is none."""
+        if self.linear is None:
+            return np.zeros((len(texts), len(self.task.names)), np.float32)
+        return self.linear.logits_of_many(texts)
+
+    def undecided(self, linear_logits: Scores) -> Flags:
+        """Which papers the encoder must see, bool (papers,): all of whose labels the linear model is not sure."""
+        if self.encoder is None:
+            return np.zeros(len(linear_logits), dtype=bool)
+        if not self.gates:
+            return np.ones(len(linear_logits), dtype=bool)
+        scores = calibrated(linear_logits, self.linear_calibrations)
+        sure: Flags = np.logical_and.reduce([one.decides(scores[:, label]) for label, one in enumerate(self.gates)])
+        return ~sure
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of cleaned texts."""
-        return self.encoder.tokenize(texts)
+        """The token ids of cleaned texts, for a model that has an encoder."""
+        return _there(self.encoder).tokenize(texts)
 
-    def scores(self, token_ids: Sequence[list[int]], **how: Any) -> Scores:
-        """The scores of tokenised texts, float32 (texts, labels) in [0, 1], labels in the order of `task`."""
-        logits = self.encoder.logits(token_ids, **how).astype(np.float64)
-        if self.encoder.softmax:
+    def scores(
+        self,
+        linear_logits: Scores,
+        undecided: Flags,
+        token_ids: Sequence[list[int]],
+        advance: Callable[[int], None] = lambda papers: None,
+    ) -> Scores:
+        """The scores of papers, float32 (papers, labels) in [0, 1], labels in the order of `task`.
+
+        `linear_logits` are those of all papers, `token_ids` those of the undecided ones. `advance` is called with
+        counts of papers, of all in the end.
+        """
+        decided = len(undecided) - int(undecided.sum())
+        scores = np.empty((len(undecided), len(self.task.names)), dtype=np.float32)
+        if decided:
+            alone = self.linear_calibrations if self.encoder is not None else self.calibrations
+            scores[~undecided] = calibrated(linear_logits[~undecided], alone)
+            advance(decided)
+        if decided < len(undecided):
+            scores[undecided] = self._encoder_scores(linear_logits[undecided], token_ids, advance)
+        return scores
+
+    def _encoder_scores(
+        self, linear_logits: Scores, token_ids: Sequence[list[int]], advance: Callable[[int], None]
+    ) -> Scores:
+        encoder = _there(self.encoder)
+        logits = encoder.logits(token_ids, advance).astype(np.float64)
+        if encoder.softmax:
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
             chances: Scores = (shares / shares.sum(axis=1, keepdims=True))[:, list(self.outputs)].astype(np.float32)
             return chances
-        return calibrated(logits[:, list(self.outputs)], self.calibrations)
+        logits = logits[:, list(self.outputs)]
+        if self.blends:
+            columns = [one.logits(logits[:, at], linear_logits[:, at]) for at, one in enumerate(self.blends)]
+            logits = np.stack(columns, axis=1)
+        return calibrated(logits, self.calibrations)
 
 
-def _mark(folder: Path, cleaning: str, encoder: Encoder, calibrations: Sequence[Calibration]) -> str:
-    precision = str(encoder.device.precision).removeprefix("torch.")
-    fitted = xxhash.xxh3_64_hexdigest(repr(calibrations).encode())
-    return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {encoder.max_tokens} {precision} {fitted}"
+def _encoder(folder: Path, max_tokens: int, device: str) -> Encoder:
+    # A model without an encoder needs no torch, which takes seconds to import.
+    from arxivclf.model.devices import find
+    from arxivclf.model.encoder import Encoder
+
+    return Encoder.load(folder, max_tokens, find(device))
+
+
+def _there(encoder: Encoder | None) -> Encoder:
+    if encoder is None:
+        raise ModelError("a model without an encoder was asked for what only an encoder does")
+    return encoder
+
+
+def _mark(folder: Path, cleaning: str, encoder: Encoder | None, decides: Sequence[object]) -> str:
+    computed = "linear"
+    if encoder is not None:
+        computed = f"{encoder.max_tokens} {str(encoder.device.precision).removeprefix('torch.')}"
+    fitted = xxhash.xxh3_64_hexdigest(repr(decides).encode())
+    return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {computed} {fitted}"
 
 
 def _plain_label(name: object, labels: int) -> Label:

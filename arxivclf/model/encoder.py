@@ -11,13 +11,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import xxhash
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
 from arxivclf.errors import ModelError
 from arxivclf.model import batches
 from arxivclf.model.devices import Device
+from arxivclf.model.folder import TOKENIZER_FILES, fingerprint
+from arxivclf.model.labels import Scores
 
 # Larger batches were slower on every CPU measured: the activations fall out of the cache.
 TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536, "xla": 16_384}
@@ -25,11 +26,6 @@ TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536, "xla": 16_384}
 # Bases that give the same logits for a mask (papers, 1, width, width) of booleans. Others take it for a bias, or for
 # that of their local attention as well, and say nothing; they get the usual one.
 _TAKE_READY_MASKS = ("albert", "bert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
-
-_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
-MODEL_FILES = ("config.json", "*.safetensors", *_TOKENIZER_FILES)
-
-Scores = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ class Encoder:
             max_tokens, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", max_tokens)
         )
         softmax = model.config.problem_type != "multi_label_classification" and model.config.num_labels > 1
-        tokenizing = f"{fingerprint(folder, _TOKENIZER_FILES)} {int(limit)}"
+        tokenizing = f"{fingerprint(folder, TOKENIZER_FILES)} {int(limit)}"
         return cls(device.take(model).eval(), tokenizer, int(limit), device.fit(int(limit)), softmax, tokenizing)
 
     @property
@@ -159,17 +155,6 @@ class Encoder:
                 logits[rows] = found.cpu().numpy()[: len(rows)]
                 advance(len(rows))
         return logits
-
-
-def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
-    """XXH3 (128 bits, hexadecimal) of the names and bytes of the files of a folder that match any of the patterns."""
-    digest = xxhash.xxh3_128()
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-        digest.update(f"{path.name} {path.stat().st_size} ".encode())
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return str(digest.hexdigest())
 
 
 @contextmanager

@@ -14,17 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import CLEANINGS
 from arxivclf.errors import ArxivclfError, ModelError, UsageError
 from arxivclf.files import cannot_write, sync_folder
 from arxivclf.model.calibration import Calibration
+from arxivclf.model.gate import Blend, Gate
 from arxivclf.model.safety import read_json
 
 INFO_FILE = "arxivclf.json"
 TEST_LABELS = "test.labels.parquet"
 TRAINING_TABLE = "training.csv"
-FORMAT = 2
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+MODEL_FILES = ("config.json", "*.safetensors", *TOKENIZER_FILES)
+FORMAT = 3
+NO_BASE = "none"
 
 _TABLES = ("settings", "chosen", "papers", "metrics", "environment")
 
@@ -33,7 +39,9 @@ _TABLES = ("settings", "chosen", "papers", "metrics", "environment")
 class ModelInfo:
     """What arxivclf.json says: all that is needed to label as the model was trained to, and how it came to be.
 
-    `thresholds` are the scores from which each label is given, `calibrations` what makes scores of logits; `settings`
+    `thresholds` are the scores from which each label is given, `calibrations` what makes scores of logits. Where
+    there is a linear model, `linear_calibrations` make scores of its logits, `blends` mix them with the encoder's, and
+    `gates`, if there are any, say what it decides alone; without an encoder it decides all. `settings`
     those of the training as asked for, `chosen` what it chose itself, `papers` its counts, `files` what it read,
     `metrics` its figures on validation and test.
     """
@@ -43,12 +51,20 @@ class ModelInfo:
     max_tokens: int
     thresholds: Mapping[str, float]
     calibrations: Mapping[str, Calibration]
+    linear_calibrations: Mapping[str, Calibration]
+    blends: Mapping[str, Blend]
+    gates: Mapping[str, Gate]
     settings: Mapping[str, Any]
     chosen: Mapping[str, Any]
     papers: Mapping[str, Any]
     files: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     environment: Mapping[str, str]
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether there is an encoder; else the linear model decides alone."""
+        return bool(self.settings.get("base") != NO_BASE)
 
     def write(self, folder: Path) -> None:
         content = {
@@ -58,6 +74,9 @@ class ModelInfo:
             "max_tokens": self.max_tokens,
             "thresholds": dict(self.thresholds),
             "calibrations": {name: one.as_dict() for name, one in self.calibrations.items()},
+            "linear_calibrations": {name: one.as_dict() for name, one in self.linear_calibrations.items()},
+            "blends": {name: one.as_dict() for name, one in self.blends.items()},
+            "gates": {name: one.as_dict() for name, one in self.gates.items()},
             "files": [dict(file) for file in self.files],
             **{name: dict(getattr(self, name)) for name in _TABLES},
         }
@@ -82,11 +101,19 @@ class ModelInfo:
                 max_tokens=int(content["max_tokens"]),
                 thresholds=thresholds,
                 calibrations={name: Calibration.from_dict(content["calibrations"][name]) for name in task.names},
+                linear_calibrations={
+                    name: Calibration.from_dict(one) for name, one in content["linear_calibrations"].items()
+                },
+                blends={name: Blend(**one) for name, one in content["blends"].items()},
+                gates={name: Gate.from_dict(one) for name, one in content["gates"].items()},
                 files=[dict(file) for file in content["files"]],
                 **{name: dict(content[name]) for name in _TABLES},
             )
         except (KeyError, TypeError, ValueError, AttributeError, ArxivclfError) as error:
             raise ModelError(f"{path}: not as `arxivclf train` writes it: {error}") from None
+        for part in ("linear_calibrations", "blends", "gates"):
+            if getattr(info, part) and set(getattr(info, part)) != set(task.names):
+                raise ModelError(f"{path}: {part} are not of the labels {', '.join(task.names)}")
         if info.max_tokens < 8:
             raise ModelError(f"{path}: max_tokens {info.max_tokens}, but 8 at least are needed")
         if info.cleaning not in CLEANINGS or not all(0 <= threshold <= 1 for threshold in thresholds.values()):
@@ -134,3 +161,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise cannot_write(folder, error) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
+    """XXH3 (128 bits, hexadecimal) of the names and bytes of the files of a folder that match any of the patterns."""
+    digest = xxhash.xxh3_128()
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        digest.update(f"{path.name} {path.stat().st_size} ".encode())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return str(digest.hexdigest())

@@ -22,6 +22,10 @@ from arxivclf.model.safety import read_json, refuse_unsafe, refuse_without_weigh
 # The same weights, to the byte, as the package of the `minilm` extra holds.
 _MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2@1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 
+# The model that comes with the package, for who has none of his own.
+BUNDLED = "bundled"
+_BUNDLED_FOLDER = Path(__file__).parent.parent / "bundled"
+
 # What is loaded lies at the top of a repository; folders hold the same weights in other forms, and can be large.
 _DOWNLOADED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _NOT_DOWNLOADED = ["*/*"]
@@ -85,7 +89,12 @@ def name_on_hub(name: str) -> str | None:
 
 
 def find_folder(name: str) -> Path:
-    """The folder of a model, local or downloaded from the hub into its cache. Raises ModelError where there is none."""
+    """The folder of a model: the bundled one, a local one, or one downloaded from the hub into its cache.
+
+    Raises ModelError where there is none.
+    """
+    if name == BUNDLED:
+        return _BUNDLED_FOLDER
     if Path(name).is_dir():
         return Path(name)
     if name == "model":

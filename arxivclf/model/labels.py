@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import orjson
 import polars as pl
 
 from arxivclf.corpus.columns import kept_column
 from arxivclf.errors import UsageError
-from arxivclf.model.encoder import Scores
 
-BY_ENCODER, BY_REUSE = "encoder", "reused"
+BY_GATE, BY_ENCODER, BY_REUSE = "gate", "encoder", "reused"
+
+Scores = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -13,7 +13,9 @@ from arxivclf.corpus.splits import SHARES
 from arxivclf.model.folder import ModelInfo
 from arxivclf.model.hub import name_on_hub
 from arxivclf.reporting.metrics import Confusion
-from arxivclf.training.finetune import Epoch
+
+if TYPE_CHECKING:
+    from arxivclf.training.finetune import Epoch
 
 FILE = "README.md"
 
@@ -37,6 +39,7 @@ _LOSSES = {
     "weighted": "binary cross-entropy for each label, positives weighted to count as much as negatives",
     "focal": "focal loss for each label",
 }
+_ALONE = {"linear": "the linear model alone", "encoder": "the encoder alone"}
 _TUNED = {"all": "all weights", "head": "the head alone, its body frozen", "lora": "LoRA updates, merged afterwards"}
 
 
@@ -63,8 +66,8 @@ def write(info: ModelInfo, history: Sequence[Epoch], labels: pl.DataFrame, name:
         _data(info),
         "## Training",
         _training(info),
-        "### By pass",
-        _passes(history, info),
+        *(("### By pass", _passes(history, info)) if history else ()),
+        *(("## The linear model and its gate", _gate(info)) if info.settings["gate"] else ()),
         "## Calibration and thresholds",
         _calibration(info),
         "## Environment",
@@ -92,10 +95,10 @@ def _header(info: ModelInfo, name: str) -> str:
     ]
     data = ModelCardData(
         language="en",
-        library_name="transformers",
+        library_name="transformers" if info.has_encoder else "arxivclf",
         pipeline_tag="text-classification",
         tags=["arxiv", "arxivclf", "scientometrics", *info.task.names],
-        base_model=name_on_hub(str(info.settings["base"])),
+        base_model=name_on_hub(str(info.settings["base"])) if info.has_encoder else None,
         model_name=name,
         eval_results=results,
     )
@@ -105,9 +108,11 @@ def _header(info: ModelInfo, name: str) -> str:
 def _summary(info: ModelInfo) -> str:
     labels = ", ".join(f"`{label}`" for label in info.task.names)
     train = info.papers["train"]["papers"]
+    made = f"fine-tuned from `{info.settings['base']}`"
+    if not info.has_encoder:
+        made = "made of hashed words, without an encoder,"
     return (
-        f"Tells of a paper, from its title and abstract, whether it is {labels}. It was fine-tuned from"
-        f" `{info.settings['base']}` by arxivclf {info.environment['arxivclf']} on {train:,} papers, with arXiv's own"
+        f"Tells of a paper, from its title and abstract, whether it is {labels}. It was {made} by arxivclf {info.environment['arxivclf']} on {train:,} papers, with arXiv's own"
         " categories, or a label column, as the truth."
     )
 
@@ -165,7 +170,9 @@ def _limits(info: ModelInfo) -> str:
         f"It learnt from papers of {since} and later. Fields move on: judge it anew on later papers (`arxivclf report`)"
         " before their counts are compared.",
         "It knows English titles and abstracts; of other languages it saw hardly any.",
-        f"Of a text it reads the first {info.max_tokens} tokens.",
+        f"Of a text it reads the first {info.max_tokens} tokens."
+        if info.has_encoder
+        else "It counts words and pairs of words, and knows nothing of their order beyond.",
         f"It also saw {weak:,} papers of other sciences as negatives; on what is neither in arXiv nor like them its"
         " labels were not measured."
         if weak
@@ -220,12 +227,19 @@ def _data(info: ModelInfo) -> str:
         )
     else:
         told.append("No weak negatives.")
-    told.append(f"Text: {_CLEANING[info.cleaning]}; cut to {info.max_tokens} tokens.")
+    cut = f"; cut to {info.max_tokens} tokens" if info.has_encoder else ""
+    told.append(f"Text: {_CLEANING[info.cleaning]}{cut}.")
     return f"{files}\n\n{sides}\n\n" + "\n".join(f"- {line}" for line in told)
 
 
 def _training(info: ModelInfo) -> str:
     settings, chosen = info.settings, info.chosen
+    if not info.has_encoder:
+        return (
+            "Words, pairs of neighbours, and both once more for the title, hashed into 4,194,304 places; 1 + ln(count),"
+            " weighted by rarity, length one; logistic regression by averaged stochastic gradient descent; weights of 8"
+            " bits."
+        )
     rows = {
         "base": f"`{settings['base']}`",
         "trained": _TUNED[settings["tune"]],
@@ -263,6 +277,31 @@ def _passes(history: Sequence[Epoch], info: ModelInfo) -> str:
     return _table(("pass", "step", "training loss", "validation loss", *figures), rows) + (
         "\n\nLosses are means over papers and labels, before calibration; figures are at the threshold of the best F1."
     )
+
+
+def _gate(info: ModelInfo) -> str:
+    rows = []
+    for which, parts in info.metrics["alone"].items():
+        for part, labels in parts.items():
+            for label, of in labels.items():
+                figures = [_figure(of.get(figure)) for figure in _FIGURES]
+                rows.append((_ALONE[which], part, f"`{label}`", *figures))
+    told = [_table(("baseline", "on", "label", *_FIGURES.values()), rows)]
+    for label, blend in info.blends.items():
+        told.append(
+            f"`{label}`: logit = {blend.encoder:.3f} x encoder + {blend.linear:.3f} x linear model"
+            if blend.linear
+            else f"`{label}`: the encoder's logit alone"
+        )
+    for label, gate in info.gates.items():
+        told.append(
+            f"`{label}`: the linear model decides papers that it scores {gate.low:.4f} at most or {gate.high:.4f}"
+            f" at least, {gate.decided:.1%} of {gate.papers:,} validation papers. {gate.disagreements} of these got another"
+            f" label than without the gate; with 95 % confidence {gate.bound:.3%} at most do ({gate.risk:.3%} allowed)."
+        )
+    if info.has_encoder and not info.gates:
+        told.append("No gate: none keeps to the risk allowed with 95 % confidence, on so few validation papers.")
+    return "\n\n".join(told)
 
 
 def _calibration(info: ModelInfo) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +20,9 @@ from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.snapshot import Chunk, Snapshot
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
 from arxivclf.corpus.splits import TEST, TRAIN, VALIDATION
-from arxivclf.corpus.tasks import Task, truth
+from arxivclf.corpus.tasks import Label, Task, truth
 from arxivclf.corpus.text import compose, hash_texts
-from arxivclf.errors import DataError
+from arxivclf.errors import DataError, UsageError
 from arxivclf.progress import Watcher
 
 WEAK = "weak_negatives"
@@ -30,13 +30,18 @@ WEAK = "weak_negatives"
 _COLUMNS = ("id", "key", "created", "year", "categories", "title", "abstract", "text")
 
 Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+Likely = Callable[[pl.Series, Truths], Truths]
+
+# Of negatives that are easy to tell from their words a few are enough, but none is never drawn.
+_LEAST_CHANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Papers:
     """One side of the dataset: cleaned texts, and in `frame` what else is known of each paper.
 
-    `frame` has `id`, `created`, `categories` and `text`, and a boolean column, never null, for each of `answers`.
+    `frame` has `id`, `created`, `categories` and `text`, and a boolean column for each of `answers`, null only where a
+    validation paper tells nothing of that label.
     """
 
     frame: pl.DataFrame
@@ -51,7 +56,7 @@ class Papers:
 
     @property
     def truth(self) -> Truths:
-        """The truth, float32 (papers, labels), 0 or 1, labels in the order of the task."""
+        """The truth, float32 (papers, labels), 0 or 1, labels in the order of the task; nan where it is unknown."""
         return self.frame.select(self.answers).cast(pl.Float32).to_numpy()
 
     def positives(self) -> dict[str, int]:
@@ -71,9 +76,13 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three sides, what was counted on the way, and the files that it all came from."""
+    """The three sides, what was counted on the way, and the files that it all came from.
+
+    `whole` is the training part before undersampling, which the linear model learns from: it is quick enough.
+    """
 
     train: Papers
+    whole: Papers
     validation: Papers
     test: Papers
     counts: Mapping[str, int]
@@ -91,16 +100,23 @@ class Dataset:
 
 def check(settings: TrainSettings) -> None:
     """Raise DataError or UsageError at once if one of the files that a training reads cannot be read."""
-    for paths in (settings.snapshots, *((path,) for path in (settings.validation, settings.weak_negatives) if path)):
+    for paths in (
+        settings.snapshots,
+        *((path,) for path in (settings.validation, settings.weak_negatives, settings.exclude) if path),
+    ):
         names = [name for name in resolve(paths) if name != STANDARD_INPUT and not is_remote(name)]
         naming = _naming(settings, if_there=paths != settings.snapshots)
         Snapshot(tuple(Source(name, Path(name)) for name in names), naming).check()
 
 
-def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher) -> Dataset:
+def collect(
+    settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher, likely: Likely | None = None
+) -> Dataset:
     """Read the dump, then choose: since, repeats, sample, validation, split, undersampling, weak negatives.
 
-    Raises DataError where nothing is left, or where a label has papers of one class only.
+    `likely` says how likely papers are positive, from their texts and truth; then undersampling takes negatives that
+    are hard to tell before others. Raises DataError where nothing is left, or where a label has papers of one class
+    only.
     """
     counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
 
@@ -142,19 +158,23 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     counts["repeats"] = len(every_key) - every_key.n_unique()
     chosen = _last_of_each(kept) if settings.max_papers is None else _lowest(kept, settings.max_papers)
 
+    if settings.exclude is not None:
+        parts = [chunk.papers for chunk in read("what is left out", [settings.exclude], _naming(settings, True))]
+        left_out = pl.col("key").is_in(_keys_of(pl.concat(parts)).implode()) if parts else pl.lit(False)
+        counts["excluded"] = int(chosen.select(left_out.sum()).item())
+        chosen = chosen.filter(~left_out)
+
     validation = None
     if settings.validation is not None:
+        asked = task if settings.validation_label is None else Task((_label_named(task, settings.validation_label),))
         parts = [
-            _with_truth(chunk.papers, task)
+            _with_truth(chunk.papers, asked)
             for chunk in read("the validation set", [settings.validation], _naming(settings, if_there=True))
         ]
         validation = _last_of_each(pl.concat(parts)) if parts else pl.DataFrame()
         if not len(validation):
             raise DataError(f"{settings.validation}: no paper with a truth for {', '.join(task.names)}")
-        # Where a damaged id might be one of ours it is taken for it: a paper too few in training does no harm.
-        likely = validation.select(arxiv_key(pl.col("id"), pl.col("created"), trust=True)).to_series()
-        theirs = pl.concat([validation.get_column("key"), likely.drop_nulls()])
-        shared = pl.col("key").is_in(theirs.implode())
+        shared = pl.col("key").is_in(_keys_of(validation).implode())
         counts["shared_with_validation"] = int(chosen.select(shared.sum()).item())
         chosen = chosen.filter(~shared)
 
@@ -164,12 +184,25 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         else splits.split_by_hash(chosen.get_column("key"))
     )
     by_side = {side: chosen.filter(sides == side) for side in splits.SHARES}
-    if validation is not None:
+    if validation is not None and settings.validation_label is not None:
+        # It answers one label; the split answers the others.
+        unasked = [name for name in task.names if name != settings.validation_label]
+        blank = [pl.lit(None, pl.Boolean).alias(_column(name)) for name in unasked]
+        order = splits.sample_order(validation.get_column("key"), settings.seed)
+        validation = validation.with_columns(*blank, order).select(by_side[VALIDATION].columns)
+        split = by_side[VALIDATION].with_columns(pl.lit(None, pl.Boolean).alias(_column(settings.validation_label)))
+        by_side[VALIDATION] = pl.concat([split, validation])
+    elif validation is not None:
         # The papers of the hashed validation side would serve nobody else: they train.
         by_side[TRAIN] = chosen.filter(sides != TEST)
         by_side[VALIDATION] = validation
+    whole = by_side[TRAIN]
     if settings.undersample is not None:
-        by_side[TRAIN] = _undersampled(by_side[TRAIN], task, settings.undersample)
+        chances = None
+        if likely is not None:
+            every = _cleaned(whole, task, settings.clean)
+            chances = likely(every.texts, every.truth).max(axis=1)
+        by_side[TRAIN] = _undersampled(whole, task, settings.undersample, chances)
     if settings.weak_negatives is not None:
         parts = [
             chunk.papers
@@ -182,12 +215,30 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         weak = _weak_negatives(pl.concat(parts).filter(~ours), task, len(by_side[TRAIN]), settings)
         counts[WEAK] = len(weak)
         by_side[TRAIN] = pl.concat([by_side[TRAIN], weak])
+        whole = pl.concat([whole, weak])
 
     cleaned = {side: _cleaned(papers, task, settings.clean) for side, papers in by_side.items()}
     for side, its_papers in cleaned.items():
         _check_classes(side, its_papers)
     counts["rejects"] = rejects.count
-    return Dataset(cleaned[TRAIN], cleaned[VALIDATION], cleaned[TEST], counts, files)
+    all_of_it = cleaned[TRAIN] if settings.undersample is None else _cleaned(whole, task, settings.clean)
+    return Dataset(cleaned[TRAIN], all_of_it, cleaned[VALIDATION], cleaned[TEST], counts, files)
+
+
+def _keys_of(papers: pl.DataFrame) -> pl.Series:
+    """The keys of papers that must not be trained on, and those that a damaged id of theirs may mean.
+
+    A paper too few in training does no harm.
+    """
+    likely = papers.select(arxiv_key(pl.col("id"), pl.col("created"), trust=True)).to_series()
+    return pl.concat([papers.get_column("key"), likely.drop_nulls()])
+
+
+def _label_named(task: Task, name: str) -> Label:
+    for label in task.labels:
+        if label.name == name:
+            return label
+    raise UsageError(f"validation-label {name}: there are {', '.join(task.names)}")
 
 
 def _described(role: str, source: Source, papers: int) -> DataFile:
@@ -224,14 +275,23 @@ def _lowest(papers: pl.DataFrame, count: int) -> pl.DataFrame:
     return unique.filter(pl.col("sample_order") <= limit)
 
 
-def _undersampled(papers: pl.DataFrame, task: Task, negatives_per_positive: float) -> pl.DataFrame:
+def _undersampled(
+    papers: pl.DataFrame, task: Task, negatives_per_positive: float, chances: np.ndarray | None
+) -> pl.DataFrame:
+    """All positives and so many negatives, drawn by their sample order, alike or by `chances` of being taken for one.
+
+    The draw without replacement is that of Efraimidis and Spirakis (2006): the lowest -ln(u) / weight.
+    """
+    weight = pl.lit(1.0) if chances is None else pl.Series("weight", np.maximum(chances, _LEAST_CHANCE))
+    drawn = -pl.col("sample_order").clip(1e-300).log() / weight if chances is not None else pl.col("sample_order")
+    papers = papers.with_columns(drawn.alias("drawn"))
     positive = pl.any_horizontal(_column(name) for name in task.names)
     negatives = papers.filter(~positive)
     wanted = round(negatives_per_positive * (len(papers) - len(negatives)))
     if wanted >= len(negatives):
-        return papers
-    limit = negatives.get_column("sample_order").sort()[max(0, wanted - 1)]
-    return papers.filter(positive | (pl.col("sample_order") <= limit))
+        return papers.drop("drawn")
+    limit = negatives.get_column("drawn").sort()[max(0, wanted - 1)]
+    return papers.filter(positive | (pl.col("drawn") <= limit)).drop("drawn")
 
 
 def _weak_negatives(papers: pl.DataFrame, task: Task, training_papers: int, settings: TrainSettings) -> pl.DataFrame:
@@ -264,7 +324,7 @@ def _check_classes(side: str, papers: Papers) -> None:
     if side == TEST:
         return
     for column, positives in papers.positives().items():
-        if positives in (0, len(papers)):
+        if positives in (0, papers.frame.get_column(column).count()):
             name, which = column.removeprefix("label:"), "positive" if positives else "negative"
             raise DataError(
                 f"all {len(papers):,} papers in the {side} part are {which} for {name!r}; training takes both classes"

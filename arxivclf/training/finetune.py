@@ -17,7 +17,8 @@ from arxivclf.errors import ModelError
 from arxivclf.model import batches
 from arxivclf.model.attention import matrices
 from arxivclf.model.calibration import log_loss, sigmoid
-from arxivclf.model.encoder import Encoder, Scores
+from arxivclf.model.encoder import Encoder
+from arxivclf.model.labels import Scores
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold
 from arxivclf.stopping import stopping
@@ -56,7 +57,7 @@ def choose(settings: TrainSettings, encoder: Encoder, papers: int) -> Chosen:
     rate, warmup = (1e-4, 0.06) if width <= 512 else (2e-5, 0.06) if width <= 768 else (1e-5, 0.10)
     rate = {"all": rate, "head": 1e-3, "lora": max(rate, 2e-4)}[settings.tune]
     return Chosen(
-        epochs=settings.epochs or float(min(6, max(1, round(5_000 / papers)))),
+        epochs=settings.epochs if settings.epochs is not None else float(min(6, max(1, round(5_000 / papers)))),
         learning_rate=settings.learning_rate or rate,
         warmup=warmup if settings.warmup is None else settings.warmup,
         device=str(encoder.device.where),
@@ -130,6 +131,10 @@ def finetune(
     with watcher.stage("Tokenising", len(dataset.train) + len(dataset.validation)):
         texts = _tokenize(encoder, dataset.train, watcher)
         validation_texts = _tokenize(encoder, dataset.validation, watcher)
+    if not chosen.epochs:
+        # A base that knows the labels already: only what comes after the encoder is made anew.
+        with watcher.stage("Validation", len(dataset.validation)):
+            return Finetuned(encoder, logits_of(encoder, validation_texts, processes, watcher), [], -1)
     run = _Run(encoder, dataset.train, texts, settings, chosen, processes)
     stand, best = _Stand(), Tensors()
     if settings.resume:
@@ -332,14 +337,17 @@ class _Run:
         # On the CPU: on XLA each would be a graph of its own.
         loss = float(self._processes.mean(self._sums).cpu()[0]) / steps
         self._sums = self._encoder.device.keep(self._sums.cpu() * torch.tensor([0.0, 1.0, 1.0]))
-        truth = validation.truth > 0.5
-        labels = {name: _figures(truth[:, at], logits[:, at]) for at, name in enumerate(self._encoder.label_names)}
+        known, truth = ~np.isnan(validation.truth), validation.truth > 0.5
+        labels = {
+            name: _figures(truth[known[:, at], at], logits[known[:, at], at])
+            for at, name in enumerate(self._encoder.label_names)
+        }
         return Epoch(
             epoch=min(number + 1.0, self._epochs),
             step=stand.step,
             learning_rate=self.learning_rate(stand.step),
             training_loss=loss,
-            validation_loss=log_loss(sigmoid(logits.astype(np.float64)), truth),
+            validation_loss=log_loss(sigmoid(logits.astype(np.float64))[known], truth[known]),
             validation_f1=float(np.mean([of["f1"] for of in labels.values()])),
             labels=labels,
             seconds=round(stand.seconds, 1),

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from arxivclf.errors import DeviceError
 from arxivclf.model.devices import Device
-from arxivclf.model.encoder import Scores
+from arxivclf.model.labels import Scores
 
 # The others wait while the first writes; a large model on a slow disk takes its time.
 _PATIENCE = timedelta(hours=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
-import torch
 
 from arxivclf.config import TrainSettings
 from arxivclf.corpus.rejects import RejectsFile
@@ -22,10 +24,9 @@ from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import hash_texts
 from arxivclf.errors import HubError, UsageError
 from arxivclf.model.calibration import Calibration, calibrated, fit
-from arxivclf.model.devices import Device, find
-from arxivclf.model.encoder import MODEL_FILES, Encoder, Scores, fingerprint
 from arxivclf.model.folder import (
     INFO_FILE,
+    NO_BASE,
     TEST_LABELS,
     TRAINING_TABLE,
     ModelInfo,
@@ -33,22 +34,22 @@ from arxivclf.model.folder import (
     refuse_foreign,
     whole_folder,
 )
-from arxivclf.model.hub import Pushed, check_push, find_base, push
-from arxivclf.model.labels import BY_ENCODER, Layout
+from arxivclf.model.gate import Blend, Gate, cross_fitted, find_gate, fit_blend
+from arxivclf.model.hub import Pushed, check_push, push
+from arxivclf.model.labels import BY_ENCODER, BY_GATE, Flags, Layout, Scores
+from arxivclf.model.linear import Linear
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold, calibration_error
 from arxivclf.reporting.report import LabelReport, Report
-from arxivclf.training import card, trackers
-from arxivclf.training.checkpoint import Checkpoints
+from arxivclf.training import card, linear
 from arxivclf.training.dataset import Dataset, Papers, check, collect
-from arxivclf.training.finetune import Epoch, choose, finetune, logits_of
-from arxivclf.training.processes import Processes, count_asked_for, joined, placed
 
-_PACKAGES = ("arxivclf", "torch", "transformers", "tokenizers", "polars", "numpy", "scikit-learn")
-# What may differ when a training is gone on with: where it runs, what it is called, who is told.
-_FREE = ("device", "resume", "push", "track", "checkpoint_minutes", "output")
-# What is told by what is read there, and not by its name.
-_READ = ("task", "snapshots", "validation", "weak_negatives")
+if TYPE_CHECKING:
+    from arxivclf.training.encoder import EncoderTraining, Trained
+    from arxivclf.training.finetune import Epoch
+
+_PACKAGES = ("arxivclf", "polars", "numpy", "scikit-learn")
+_OF_ENCODERS = ("torch", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -72,28 +73,36 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     ModelError, DeviceError or MissingExtraError, and then leaves what was there as it was; a checkpoint stays.
     HubError comes before the training, or for a finished model that could not be pushed.
     """
-    processes = count_asked_for()
-    watcher = (watcher if processes.first else None) or Watcher()
+    first = os.environ.get("RANK", "0") == "0"
+    watcher = (watcher if first else None) or Watcher()
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
     if not settings.snapshots:
         raise UsageError("no dump to train on: name at least one snapshot, here or in arxivclf.toml")
-    if processes.count > 1 and STANDARD_INPUT in settings.snapshots:
+    if several and STANDARD_INPUT in settings.snapshots:
         raise UsageError("standard input can be read by one process only: name a file for each to read")
+    if several and settings.base == NO_BASE:
+        raise UsageError("a linear model is trained by one process: start it without torchrun")
     folder = Path(settings.output)
     refuse_foreign(folder)
     check(settings)
-    trackers.check(settings.track)
-    if settings.push is not None and processes.first:
+    if settings.push is not None and first:
         check_push(settings.push)
     task = Task.load(settings.task)
-    device = placed(find(settings.device, settings.precision))
-    base = find_base(settings.base)
+    encoding = None
+    if settings.base != NO_BASE:
+        # A linear model alone needs no torch, which takes seconds to import.
+        from arxivclf.training.encoder import EncoderTraining
+
+        encoding = EncoderTraining(settings, task, folder, watcher)
     replaced = (folder / INFO_FILE).exists()
-    with joined(device) as processes, ExitStack() as opened:
-        unfinished = opened.enter_context(whole_folder(folder)) if processes.first else None
-        job = _Job(settings, task, base, device, processes, folder, watcher)
-        result = job.run(unfinished)
-    if processes.first:
-        job.checkpoints.done()
+    with ExitStack() as opened:
+        if encoding is not None:
+            opened.enter_context(encoding)
+        unfinished = opened.enter_context(whole_folder(folder)) if first else None
+        result = _Job(settings, task, encoding, folder, watcher).run(unfinished)
+    if first:
+        if encoding is not None:
+            encoding.checkpoints.done()
         if replaced:
             watcher.say(f"The model that was in {folder} is now in {previous(folder)}")
         if settings.push is not None:
@@ -105,105 +114,230 @@ class _Job:
     """One training, from the dump to what stands in the model folder."""
 
     def __init__(
-        self,
-        settings: TrainSettings,
-        task: Task,
-        base: Path,
-        device: Device,
-        processes: Processes,
-        folder: Path,
-        watcher: Watcher,
+        self, settings: TrainSettings, task: Task, encoding: EncoderTraining | None, folder: Path, watcher: Watcher
     ) -> None:
-        self._settings, self._task, self._base, self._device = settings, task, base, device
-        self._processes, self._folder, self._watcher = processes, folder, watcher
-        identity = {name: value for name, value in settings.as_dict().items() if name not in _FREE + _READ}
-        identity["base"] = f"{settings.base} ({fingerprint(base, MODEL_FILES)})"
-        identity["labels"] = [f"{label.name} = {' '.join(label.categories)}" for label in task.labels]
-        self.checkpoints = Checkpoints(folder, identity, settings.checkpoint_minutes * 60, watcher)
+        self._settings, self._task, self._encoding = settings, task, encoding
+        self._folder, self._watcher = folder, watcher
 
     def run(self, unfinished: Path | None) -> TrainResult:
         """Train, judge, and write into `unfinished` where it is given."""
         settings, watcher, names = self._settings, self._watcher, self._task.names
         rejects_path = self._folder.with_name(f"{self._folder.name}.rejects.jsonl") if unfinished else None
-        with RejectsFile(rejects_path) as rejects:
-            dataset = collect(settings, self._task, rejects, watcher)
-        watcher.say(_described(dataset), **dataset.counts)
-        self.checkpoints.identity |= {"papers": dataset.fingerprint}
-        torch.manual_seed(settings.seed)
-        self._device.seed(settings.seed)
-        encoder = Encoder.start(self._base, names, settings.max_tokens, self._device)
-        chosen = choose(settings, encoder, len(dataset.train))
-        watcher.say(
-            f"{chosen.epochs:g} {'pass' if chosen.epochs == 1 else 'passes'} over {len(dataset.train):,} papers,"
-            f" learning rate {chosen.learning_rate:g}, on {self._device.reason}",
-            **asdict(chosen),
-        )
-        track_to = settings.track if unfinished else ()
-        with trackers.tracking(track_to, self._folder, settings.as_dict()) as track:
-            trained = finetune(encoder, dataset, settings, chosen, self.checkpoints, self._processes, track, watcher)
-        encoder = trained.encoder
-        with watcher.stage("Test", len(dataset.test)):
-            test_texts = encoder.tokenize(dataset.test.texts.to_list())
-            test_logits = logits_of(encoder, test_texts, self._processes, watcher)
-        if told := self._device.told():
-            watcher.say(told)
+        hard_first = settings.gate and self._encoding is not None
 
-        truth = dataset.validation.truth > 0.5
-        calibrations = [
-            fit(trained.validation_logits[:, at], truth[:, at], settings.calibration) for at in range(len(names))
-        ]
-        validation = _Judged(
-            settings.validation or "the validation split", dataset.validation, trained.validation_logits, calibrations
-        )
-        thresholds = {name: best_threshold(truth[:, at], validation.scores[:, at]) for at, name in enumerate(names)}
-        test = _Judged("the test split", dataset.test, test_logits, calibrations)
+        def likely(texts: pl.Series, truth: Scores) -> Scores:
+            return calibrated(linear.out_of_fold(texts, truth, watcher), [Calibration()] * len(names))
+
+        with RejectsFile(rejects_path) as rejects:
+            dataset = collect(settings, self._task, rejects, watcher, likely if hard_first else None)
+        watcher.say(_described(dataset), **dataset.counts)
+        words = linear.fit(dataset.whole.texts, dataset.whole.truth, watcher) if settings.gate else None
+        trained = self._encoding.run(dataset) if self._encoding is not None else None
+        joint = _Joint.fit(settings, dataset, words, trained)
+        for line in joint.told:
+            watcher.say(line)
+
+        sides = {
+            "validation": (settings.validation or "the validation split", dataset.validation),
+            "test": ("the test split", dataset.test),
+        }
+        judged = {
+            part: _Judged(source, papers, joint.logits[part], joint.calibrations, joint.decided_by)
+            for part, (source, papers) in sides.items()
+        }
+        thresholds = joint.thresholds
         info = ModelInfo(
             task=self._task,
             cleaning=settings.clean,
-            max_tokens=encoder.max_tokens,
+            max_tokens=trained.encoder.max_tokens if trained is not None else settings.max_tokens,
             thresholds=thresholds,
-            calibrations=dict(zip(names, calibrations, strict=True)),
+            calibrations=dict(zip(names, joint.calibrations, strict=True)),
+            linear_calibrations=dict(zip(names, joint.linear_calibrations, strict=False)),
+            blends=dict(zip(names, joint.blends, strict=False)),
+            gates=dict(zip(names, joint.gates, strict=False)),
             settings=settings.as_dict(),
-            chosen=asdict(chosen) | {"kept_pass": trained.history[trained.kept].epoch},
+            chosen=_chosen(trained),
             papers=_counts(dataset, self._task) | {"rejects_by_reason": rejects.reasons},
             files=[asdict(file) for file in dataset.files],
             metrics={
-                "training_loss": trained.history[trained.kept].training_loss,
-                "validation": validation.metrics(thresholds),
-                "test": test.metrics(thresholds),
+                "training_loss": trained.history[trained.kept].training_loss if trained and trained.history else None,
+                **{part: one.metrics(thresholds) for part, one in judged.items()},
+                "alone": {
+                    which: {
+                        part: _alone(papers, logits[part], names, dataset.validation, logits["validation"])
+                        for part, (_, papers) in sides.items()
+                    }
+                    for which, logits in joint.alone.items()
+                },
             },
             environment=self._environment(),
         )
         if unfinished:
-            self._write(unfinished, info, encoder, test, trained.history)
+            self._write(unfinished, info, words, trained, judged["test"])
         return TrainResult(
             self._folder,
             info,
-            validation.report(thresholds),
-            test.report(thresholds),
+            judged["validation"].report(thresholds),
+            judged["test"].report(thresholds),
             rejects.path if rejects.count else None,
         )
 
     def _environment(self) -> dict[str, str]:
+        where = self._encoding.environment if self._encoding is not None else {"device": "cpu", "processes": "1"}
+        packages = _PACKAGES + (_OF_ENCODERS if self._encoding is not None else ())
         return {
-            "device": self._device.reason,
-            "processes": str(self._processes.count),
+            **where,
             "platform": platform.platform(),
             "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
+            **{package: version(package) for package in packages},
         }
 
-    def _write(self, folder: Path, info: ModelInfo, encoder: Encoder, test: _Judged, history: Sequence[Epoch]) -> None:
+    def _write(
+        self, folder: Path, info: ModelInfo, words: Linear | None, trained: Trained | None, test: _Judged
+    ) -> None:
         labels = test.labels(info.thresholds)
-        encoder.save(folder)
+        history: Sequence[Epoch] = trained.history if trained is not None else ()
+        if trained is not None:
+            trained.encoder.save(folder)
+        if words is not None:
+            words.save(folder)
         info.write(folder)
         labels.write_parquet(folder / TEST_LABELS)
-        rows = [epoch.row() for epoch in history]
-        with open(folder / TRAINING_TABLE, "w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
+        if history:
+            rows = [epoch.row() for epoch in history]
+            with open(folder / TRAINING_TABLE, "w", encoding="utf-8", newline="") as file:
+                table = csv.DictWriter(file, list(rows[0]))
+                table.writeheader()
+                table.writerows(rows)
         (folder / card.FILE).write_text(card.write(info, history, labels, self._folder.name), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """How encoder and linear model work together, fitted on validation papers, and the logits that this gives.
+
+    `logits` are those of the whole model without its gate, by part (validation, test), `alone` those of each of
+    the two.
+    """
+
+    logits: Mapping[str, Scores]
+    alone: Mapping[str, Mapping[str, Scores]]
+    calibrations: Sequence[Calibration]
+    thresholds: Mapping[str, float]
+    linear_calibrations: Sequence[Calibration]
+    blends: Sequence[Blend]
+    gates: Sequence[Gate]
+    told: Sequence[str]
+    decided_by: str
+
+    @classmethod
+    def fit(cls, settings: TrainSettings, dataset: Dataset, words: Linear | None, trained: Trained | None) -> _Joint:
+        """From the linear model, the encoder, or both."""
+        names = [name.removeprefix("label:") for name in dataset.validation.answers]
+        alone: dict[str, Mapping[str, Scores]] = {}
+        if words is not None:
+            sides = {"validation": dataset.validation, "test": dataset.test}
+            alone["linear"] = {part: words.logits_of_many(papers.texts) for part, papers in sides.items()}
+        if trained is not None:
+            alone["encoder"] = {"validation": trained.validation_logits, "test": trained.test_logits}
+        known, truth = ~np.isnan(dataset.validation.truth), dataset.validation.truth > 0.5
+        blends: list[Blend] = []
+        logits: Mapping[str, Scores] = alone["encoder"] if "encoder" in alone else alone["linear"]
+        if len(alone) == 2:
+            for at in range(len(names)):
+                there = known[:, at]
+                first, second = (alone[which]["validation"][there, at] for which in ("encoder", "linear"))
+                blends.append(_better_blend(first, second, truth[there, at]))
+            logits = {part: _blended(blends, alone["encoder"][part], alone["linear"][part]) for part in logits}
+        own = logits["validation"]
+        calibrations = _fitted(own, truth, known, settings)
+        scores = calibrated(own, calibrations)
+        thresholds = {
+            name: best_threshold(truth[known[:, at], at], scores[known[:, at], at]) for at, name in enumerate(names)
+        }
+        told = [f"{name}: {_told_of_blend(blend)}" for name, blend in zip(names, blends, strict=False)]
+        gates: list[Gate] = []
+        linear_calibrations: list[Calibration] = []
+        if len(alone) == 2:
+            linear_logits = alone["linear"]["validation"]
+            linear_calibrations = _fitted(linear_logits, truth, known, settings)
+            linear_scores = calibrated(linear_logits, linear_calibrations)
+            found = [
+                find_gate(linear_scores[:, at], scores[:, at] >= threshold, threshold, settings.gate_risk)
+                for at, threshold in enumerate(thresholds.values())
+            ]
+            gates = [gate for gate in found if gate is not None]
+            told += [
+                _told_of_gate(name, gate, len(linear_scores), settings) for name, gate in zip(names, found, strict=True)
+            ]
+            if len(gates) < len(names):
+                gates = []
+        decided_by = BY_GATE if trained is None else BY_ENCODER
+        return cls(logits, alone, calibrations, thresholds, linear_calibrations, blends, gates, told, decided_by)
+
+
+def _better_blend(encoder: np.ndarray, linear_logits: np.ndarray, truth: Flags) -> Blend:
+    """The blend of a label where it raises the F1 of papers that it was not fitted on, else the encoder alone."""
+    if min(truth.sum(), (~truth).sum()) < 10:
+        return Blend()
+    mixed = cross_fitted(encoder, linear_logits, truth)
+    blend = fit_blend(encoder, linear_logits, truth)
+    return blend if _best_f1(truth, mixed) > _best_f1(truth, encoder) else Blend()
+
+
+def _best_f1(truth: Flags, logits: np.ndarray) -> float:
+    return Confusion.count(truth, logits >= best_threshold(truth, logits)).f1
+
+
+def _blended(blends: Sequence[Blend], encoder: Scores, linear_logits: Scores) -> Scores:
+    columns = [one.logits(encoder[:, at], linear_logits[:, at]) for at, one in enumerate(blends)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _fitted(logits: Scores, truth: np.ndarray, known: np.ndarray, settings: TrainSettings) -> list[Calibration]:
+    return [
+        fit(logits[known[:, at], at], truth[known[:, at], at], settings.calibration) for at in range(logits.shape[1])
+    ]
+
+
+def _told_of_blend(blend: Blend) -> str:
+    if not blend.linear:
+        return "the encoder's logit alone; mixing in the linear model's did not raise the validation F1"
+    return f"the logit is {blend.encoder:.2f} x the encoder's + {blend.linear:.2f} x the linear model's"
+
+
+def _told_of_gate(name: str, gate: Gate | None, papers: int, settings: TrainSettings) -> str:
+    if gate is None:
+        return (
+            f"{name}: no gate, for on {papers:,} validation papers none keeps to --gate-risk {settings.gate_risk:g}"
+            " with 95 % confidence"
+        )
+    return (
+        f"{name}: the gate decides {gate.decided:.1%}; {gate.disagreements} of {gate.papers:,} labels differ, so at"
+        f" most {gate.bound:.2%} do with 95 % confidence"
+    )
+
+
+def _alone(
+    papers: Papers, logits: Scores, names: Sequence[str], validation: Papers, validation_logits: Scores
+) -> dict[str, dict[str, float | None]]:
+    """The figures of one of the two alone, at its own threshold of the best F1 on validation."""
+    figures = {}
+    for at, name in enumerate(names):
+        there, known = ~np.isnan(papers.truth[:, at]), ~np.isnan(validation.truth[:, at])
+        threshold = best_threshold(validation.truth[known, at] > 0.5, validation_logits[known, at])
+        truth, given = papers.truth[there, at] > 0.5, logits[there, at]
+        figures[name] = Confusion.count(truth, given >= threshold).as_dict() | {
+            "average_precision": average_precision(truth, given) if truth.any() else None
+        }
+    return figures
+
+
+def _chosen(trained: Trained | None) -> dict[str, object]:
+    if trained is None:
+        return {}
+    kept = trained.history[trained.kept].epoch if trained.history else 0.0
+    return asdict(trained.chosen) | {"kept_pass": kept}
 
 
 def _push(folder: Path, repo: str, watcher: Watcher) -> Pushed:
@@ -223,46 +357,54 @@ class _Judged:
     papers: Papers
     logits: Scores
     calibrations: Sequence[Calibration]
+    decided_by: str
 
     @cached_property
     def scores(self) -> Scores:
         return calibrated(self.logits, self.calibrations)
 
     def report(self, thresholds: Mapping[str, float]) -> Report:
-        truth, scores = self.papers.truth > 0.5, self.scores
         labels = []
         for at, (name, threshold) in enumerate(thresholds.items()):
-            given = scores[:, at] >= threshold
-            confusion = Confusion.count(truth[:, at], given)
-            labels.append(LabelReport(name, len(self.papers), int(given.sum()), 0, confusion))
+            known = self._known(at)
+            given = self.scores[known, at] >= threshold
+            confusion = Confusion.count(self.papers.truth[known, at] > 0.5, given)
+            labels.append(LabelReport(name, int(known.sum()), int(given.sum()), 0, confusion))
         return Report(self.source, tuple(labels))
 
     def metrics(self, thresholds: Mapping[str, float]) -> dict[str, dict[str, float | None]]:
         """The figures of each label by name; the calibration error of the plain sigmoid beside that of the scores."""
-        truth, scores = self.papers.truth > 0.5, self.scores
         plain = calibrated(self.logits, [Calibration()] * len(self.calibrations))
-        return {
-            one.name: one.confusion.as_dict()
-            | {
-                "average_precision": average_precision(truth[:, at], scores[:, at]) if truth[:, at].any() else None,
-                "calibration_error": calibration_error(truth[:, at], scores[:, at]),
-                "calibration_error_before": calibration_error(truth[:, at], plain[:, at]),
+        figures = {}
+        for at, one in enumerate(self.report(thresholds).labels):
+            known = self._known(at)
+            truth, scores = self.papers.truth[known, at] > 0.5, self.scores[known, at]
+            figures[one.name] = one.confusion.as_dict() | {
+                "average_precision": average_precision(truth, scores) if truth.any() else None,
+                "calibration_error": calibration_error(truth, scores),
+                "calibration_error_before": calibration_error(truth, plain[known, at]),
             }
-            for at, one in enumerate(self.report(thresholds).labels)
-        }
+        return figures
 
     def labels(self, thresholds: Mapping[str, float]) -> pl.DataFrame:
-        """The papers as `arxivclf label` writes them."""
+        """The papers as `arxivclf label --no-gate` writes them."""
         truths = self.papers.frame.select(self.papers.answers).get_columns()
-        decided = pl.Series([BY_ENCODER]).new_from_index(0, len(self.papers))
+        decided = pl.Series([self.decided_by]).new_from_index(0, len(self.papers))
         hashes = hash_texts(self.papers.texts)
         return Layout(thresholds, {}).table(self.papers.frame, hashes, self.scores, truths, decided)
+
+    def _known(self, label: int) -> Flags:
+        """The papers whose truth is known."""
+        known: Flags = ~np.isnan(self.papers.truth[:, label])
+        return known
 
 
 def _counts(dataset: Dataset, task: Task) -> dict[str, object]:
     sides = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    years = dataset.whole.frame.get_column("created").dt.year()
     return {
         **dataset.counts,
+        "years": [years.min(), years.max()],
         **{
             side: {"papers": len(papers), "positive": dict(zip(task.names, papers.positives().values(), strict=True))}
             for side, papers in sides.items()
@@ -281,6 +423,7 @@ def _described(dataset: Dataset) -> str:
             ("without_truth", "without truth"),
             ("repeats", "repeats of an id left out"),
             ("weak_negatives", "of the training papers are weak negatives"),
+            ("excluded", "left out because they are in --exclude"),
             ("shared_with_validation", "left out of training because they are in the validation set"),
             ("ids_restored", "damaged ids told from their dates"),
         )

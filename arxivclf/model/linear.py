@@ -1,0 +1,162 @@
+"""The linear model: a weight for each hashed word and label. It needs no torch, and labels tens of thousands a second.
+
+A text's features (model.words) count 1 + ln(times it is there), weighted by how rare their place is and brought to
+length one; a label's logit is their product with its weights, plus a shift.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from arxivclf.errors import ModelError
+from arxivclf.model.labels import Scores
+from arxivclf.model.words import BITS, PLACES, Counted, count
+
+FILE = "linear.safetensors"
+
+_FORMAT = "1"
+# How often a word is there, from 0 to 255, to what it counts.
+DAMPED = np.concatenate([[0.0], 1.0 + np.log(np.arange(1, 256))]).astype(np.float32)
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Weights by place: of the PLACES those in `used` have a row, in the order of the places.
+
+    `used` is a bit for each place, uint8 (PLACES / 8,); `rarity` uint8 (rows,) and `weights` int8 (labels, rows) are
+    in units of `rarity_unit` and `weight_units` (labels,); `shifts` (labels,) are added. Labels are in the order of
+    the task.
+    """
+
+    used: npt.NDArray[np.uint8]
+    rarity: npt.NDArray[np.uint8]
+    rarity_unit: float
+    weights: npt.NDArray[np.int8]
+    weight_units: Floats
+    shifts: Floats
+
+    @cached_property
+    def _rows(self) -> npt.NDArray[np.int32]:
+        """The row of each place, counted from 1; 0 of one that has none."""
+        there = np.unpackbits(self.used)
+        return np.where(there, np.cumsum(there, dtype=np.int32), 0).astype(np.int32)
+
+    @cached_property
+    def _rarity(self) -> Floats:
+        return np.append(0.0, self.rarity * self.rarity_unit).astype(np.float32)
+
+    @cached_property
+    def _weights(self) -> list[Floats]:
+        """Of each label the weight of each row, times how much the row counts."""
+        return [
+            np.append(0.0, weights * unit).astype(np.float32) * self._rarity
+            for weights, unit in zip(self.weights, self.weight_units, strict=True)
+        ]
+
+    def logits(self, texts: pl.Series) -> Scores:
+        """A logit for each cleaned text and label, float32 (texts, labels). It depends on the text alone."""
+        parts = [self._of(counted) for counted in count(texts)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.shifts)), np.float32)
+
+    def logits_of_many(self, texts: pl.Series) -> Scores:
+        """The same, by all cores."""
+        cores = os.cpu_count() or 1
+        size = -(-len(texts) // cores) if len(texts) else 1
+        if cores == 1 or len(texts) < 1_000:
+            return self.logits(texts)
+        _ = self._rows, self._weights
+        with ThreadPoolExecutor(cores) as pool:
+            return np.concatenate(list(pool.map(self.logits, _slices(texts, size))))
+
+    def _of(self, counted: Counted) -> Scores:
+        rows = self._rows[counted.places]
+        times = DAMPED[counted.counts]
+        lengths = np.sqrt(_sums((times * self._rarity[rows]) ** 2, counted.bounds))
+        # A text with no word that is known has only the shift.
+        scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        columns = [_sums(times * weights[rows], counted.bounds) * scale for weights in self._weights]
+        logits: Scores = np.stack(columns, axis=1) + self.shifts
+        return logits
+
+    def save(self, folder: Path) -> None:
+        """Write it into a model folder, as safetensors."""
+        from safetensors.numpy import save_file
+
+        tensors: dict[str, npt.NDArray[Any]] = {
+            "used": self.used,
+            "rarity": self.rarity,
+            "weights": self.weights,
+            "weight_units": self.weight_units,
+            "shifts": self.shifts,
+        }
+        about = {"format": _FORMAT, "bits": str(BITS), "rarity_unit": repr(self.rarity_unit)}
+        save_file(tensors, folder / FILE, about)
+
+    @classmethod
+    def load(cls, folder: Path, labels: int) -> Linear:
+        """Read it from a model folder. Raises ModelError where it is not as `save` writes it, for so many labels."""
+        from safetensors import SafetensorError, safe_open
+
+        path = folder / FILE
+        try:
+            with safe_open(path, "numpy") as file:
+                about = file.metadata() or {}
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            if (about.get("format"), about.get("bits")) != (_FORMAT, str(BITS)):
+                raise ValueError(f"format {about.get('format')!r}, not {_FORMAT!r}")
+            model = cls(
+                found["used"],
+                found["rarity"],
+                float(about["rarity_unit"]),
+                found["weights"],
+                found["weight_units"],
+                found["shifts"],
+            )
+            model._check(labels)
+        except FileNotFoundError:
+            raise ModelError(f"{path}: not there, and the model cannot do without it") from None
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path}: not a linear model of this version: {' '.join(str(error).split())}") from None
+        return model
+
+    def _check(self, labels: int) -> None:
+        rows = len(self.rarity)
+        wanted = {
+            "used": ((PLACES // 8,), np.uint8),
+            "rarity": ((rows,), np.uint8),
+            "weights": ((labels, rows), np.int8),
+            "weight_units": ((labels,), np.float32),
+            "shifts": ((labels,), np.float32),
+        }
+        for name, (shape, kind) in wanted.items():
+            value = getattr(self, name)
+            if value.shape != shape or value.dtype != kind:
+                raise ValueError(f"{name} is {value.dtype} {value.shape}, not {np.dtype(kind)} {shape}")
+        finite = np.isfinite([self.rarity_unit, *self.weight_units, *self.shifts]).all()
+        if int(np.unpackbits(self.used).sum()) != rows or not finite:
+            raise ValueError("places and rows are not as many, or a unit is no number")
+
+
+def _slices(texts: pl.Series, size: int) -> Iterator[pl.Series]:
+    for start in range(0, len(texts), size):
+        yield texts.slice(start, size)
+
+
+def _sums(values: Floats, bounds: Sequence[int] | npt.NDArray[np.int64]) -> Floats:
+    """The sum of the values between each two bounds, float32 (bounds - 1,)."""
+    starts = np.asarray(bounds[:-1])
+    # A segment that is empty would be given the value at its start.
+    sums = np.add.reduceat(np.append(values, np.float32(0.0)), starts)
+    return np.where(np.diff(bounds) > 0, sums, np.float32(0.0))

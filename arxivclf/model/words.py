@@ -1,0 +1,181 @@
+"""Hashed words: from cleaned texts to the places of their words in a table of weights, and how often each is there.
+
+The features of a text are its words, its pairs of neighbours, and both once more for its first sentence, which is the
+title where title and abstract were joined. None is kept: a feature is the place that its hash gives, one of PLACES.
+
+A word is a run of ASCII letters and digits, lower-cased, and of all other letters, digits and marks. Its hash is the
+sum of its UTF-8 bytes b[i] times P**i, plus its length times G, modulo 2**64, then mixed (the finaliser of SplitMix64,
+Steele et al. 2014). Powers of an odd number have inverses modulo 2**64, so that the hashes of all words of a block come
+from one running sum, without a step for each word. Models keep weights by place: no constant here may ever change.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import polars as pl
+
+BITS = 22
+PLACES = 1 << BITS
+
+# Of texts in a block: small enough that all that is computed of it stays in the cache of a core.
+_BLOCK_TEXTS = 256
+_BLOCK_BYTES = 1 << 18
+
+_P, _G = 0x9E3779B97F4A7C15, 0x9E3779B97F4A7C15
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_PAIR, _TITLE = np.uint64(0xD6E8FEB86659FD93), np.uint64(0xA24BAED4963EE407)
+_TITLE_WORD, _TITLE_PAIR = np.uint64(7), np.uint64(9)
+
+Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
+Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The features of some texts, those of a text in the order of their places.
+
+    `places` are int32 in [0, PLACES), `counts` uint8 how often each is there (255 at most); those of text i stand from
+    `bounds[i]` to `bounds[i + 1]`, int64 (texts + 1,).
+    """
+
+    places: np.ndarray[tuple[int], np.dtype[np.int32]]
+    counts: Bytes
+    bounds: Ints
+
+    @classmethod
+    def join(cls, parts: list[Counted]) -> Counted:
+        """The features of all texts of the parts, in their order."""
+        shifts = np.cumsum([0, *(len(part.places) for part in parts)])
+        bounds = [part.bounds[1:] + shift for part, shift in zip(parts, shifts[:-1], strict=True)]
+        return cls(
+            np.concatenate([part.places for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+            np.concatenate([np.zeros(1, np.int64), *bounds]),
+        )
+
+
+def count(texts: pl.Series) -> Iterator[Counted]:
+    """The features of cleaned texts (strings without nulls), in blocks of some hundred texts, in their order."""
+    if not len(texts):
+        return
+    plain = _plain(texts)
+    titles = plain.str.find(". ", literal=True).fill_null(sys.maxsize).to_numpy().astype(np.int64)
+    arrow = plain.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    bounds = np.frombuffer(arrow.buffers()[1], np.int64)[arrow.offset : arrow.offset + len(texts) + 1]
+    content = np.frombuffer(arrow.buffers()[2] or b"", np.uint8)
+    first = 0
+    while first < len(texts):
+        fitting = int(np.searchsorted(bounds, bounds[first] + _BLOCK_BYTES, side="right")) - 1
+        last = min(max(fitting, first + 1), first + _BLOCK_TEXTS, len(texts))
+        own = bounds[first : last + 1]
+        yield _block(content[own[0] : own[-1]], own - own[0], titles[first:last])
+        first = last
+
+
+def _plain(texts: pl.Series) -> pl.Series:
+    """The texts, those that are not ASCII in lower case and with blanks for all that is in no word."""
+    text = pl.col("text")
+    other = pl.when(text.str.len_bytes() != text.str.len_chars()).then(text)
+    # The full stop ends the title, and of ASCII the table below takes care.
+    plain = other.str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}\p{M}\x00-\x7F]", " ")
+    return texts.rename("text").to_frame().select(pl.coalesce(plain, text)).to_series()
+
+
+def _block(content: Bytes, bounds: Ints, titles: Ints) -> Counted:
+    """The features of a block of texts from their bytes; text i has those from `bounds[i]` to `bounds[i + 1]`.
+
+    `titles` are the lengths in bytes of their first sentences.
+    """
+    texts = len(bounds) - 1
+    hashes, starts = _words(content, bounds)
+    text = np.repeat(np.arange(texts), np.diff(np.searchsorted(starts, bounds)))
+    neighbours = text[:-1] == text[1:]
+    pairs = _mixed(hashes[:-1] * _PAIR + hashes[1:])
+    in_title = starts < (bounds[:-1] + np.minimum(titles, np.diff(bounds)))[text]
+    both = neighbours & in_title[1:]
+    found = [
+        (hashes, text),
+        (pairs[neighbours], text[1:][neighbours]),
+        (_mixed(hashes[in_title] * _TITLE + _TITLE_WORD), text[in_title]),
+        (_mixed(pairs[both] * _TITLE + _TITLE_PAIR), text[1:][both]),
+    ]
+    keys = np.concatenate(
+        [
+            ((owner << BITS).astype(np.uint32)) | (these >> np.uint64(64 - BITS)).astype(np.uint32)
+            for these, owner in found
+        ]
+    )
+    keys.sort()
+    changes = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else np.zeros(0, np.int64)
+    counts = np.minimum(np.diff(np.append(changes, len(keys))), 255).astype(np.uint8)
+    distinct = keys[changes]
+    places = (distinct & np.uint32(PLACES - 1)).astype(np.int32)
+    first_keys = (np.arange(texts + 1, dtype=np.uint64) << np.uint64(BITS)).astype(np.uint64)
+    return Counted(places, counts, np.searchsorted(distinct, first_keys).astype(np.int64))
+
+
+def _words(content: Bytes, bounds: Ints) -> tuple[Hashes, Ints]:
+    """The hash of each word of a block and where it starts, in order; no word goes from one text into the next."""
+    size = len(content)
+    lower = _letters()[content]
+    inside = lower != 0
+    # One more on each side, so that the edges of the block are those of words, too.
+    edges = np.zeros(size + 1, dtype=np.int8)
+    edges[:-1] = inside
+    edges[1:] -= inside
+    starts_here, ends_here = edges == 1, edges == -1
+    # Where two texts meet within letters, one word ends and another starts.
+    met = bounds[1:-1]
+    met = met[(met > 0) & (met < size)]
+    met = met[inside[met] & inside[met - 1]]
+    starts_here[met] = ends_here[met] = True
+    starts, ends = np.flatnonzero(starts_here), np.flatnonzero(ends_here)
+    powers, inverses = _powers(size)
+    sums = np.zeros(size + 1, dtype=np.uint64)
+    np.cumsum(lower * powers[:size], out=sums[1:])
+    lengths = (ends - starts).astype(np.uint64)
+    return _mixed((sums[ends] - sums[starts]) * inverses[starts] + lengths * np.uint64(_G)), starts
+
+
+def _mixed(hashes: Hashes) -> Hashes:
+    first, second = _MIX
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * first
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * second
+    return hashes ^ (hashes >> np.uint64(31))
+
+
+@cache
+def _letters() -> Bytes:
+    """For each byte the one that stands for it in a word, 0 where it stands in none; a part of a longer code is in."""
+    table = np.zeros(256, dtype=np.uint8)
+    for code in range(256):
+        if chr(code).isalnum() or code >= 0x80:
+            table[code] = ord(chr(code).lower()) if code < 0x80 else code
+    return table
+
+
+_known_powers: list[Hashes] = []
+
+
+def _powers(size: int) -> tuple[Hashes, Hashes]:
+    """Powers of _P and of its inverse modulo 2**64, at least `size` of each."""
+    if not _known_powers or len(_known_powers[0]) < size:
+        length = max(size, _BLOCK_BYTES)
+        _known_powers[:] = [_powers_of(base, length) for base in (_P, pow(_P, -1, 2**64))]
+    return _known_powers[0], _known_powers[1]
+
+
+def _powers_of(base: int, length: int) -> Hashes:
+    powers = np.ones(length, dtype=np.uint64)
+    done = 1
+    while done < length:
+        more = min(done, length - done)
+        powers[done : done + more] = powers[:more] * np.uint64(pow(base, done, 2**64))
+        done += more
+    return powers

@@ -1,0 +1,93 @@
+"""The encoder's part of a training: device, base, processes and checkpoints around the loop, logits after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from arxivclf.config import TrainSettings
+from arxivclf.corpus.tasks import Task
+from arxivclf.model.devices import find
+from arxivclf.model.encoder import Encoder
+from arxivclf.model.folder import MODEL_FILES, fingerprint
+from arxivclf.model.hub import find_base
+from arxivclf.model.labels import Scores
+from arxivclf.progress import Watcher
+from arxivclf.training import trackers
+from arxivclf.training.checkpoint import Checkpoints
+from arxivclf.training.dataset import Dataset
+from arxivclf.training.finetune import Chosen, Epoch, choose, finetune, logits_of
+from arxivclf.training.processes import joined, placed
+
+# What may differ when a training is gone on with: where it runs, what it is called, who is told, and what comes after.
+_FREE = ("device", "resume", "push", "track", "checkpoint_minutes", "output", "gate_risk")
+# What is told by what is read there, and not by its name.
+_READ = ("task", "snapshots", "validation", "weak_negatives", "exclude")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained encoder, how it came to be, and its logits (papers, labels) on validation and test."""
+
+    encoder: Encoder
+    chosen: Chosen
+    history: Sequence[Epoch]
+    kept: int
+    validation_logits: Scores
+    test_logits: Scores
+
+
+class EncoderTraining:
+    """A training that is ready to run; as a context, its processes are joined and `first` says who writes."""
+
+    def __init__(self, settings: TrainSettings, task: Task, folder: Path, watcher: Watcher) -> None:
+        """Raises DeviceError, ModelError or MissingExtraError for what is not there."""
+        trackers.check(settings.track)
+        self._settings, self._task, self._folder, self._watcher = settings, task, folder, watcher
+        self._device = placed(find(settings.device, settings.precision))
+        self._base = find_base(settings.base)
+        identity = {name: value for name, value in settings.as_dict().items() if name not in _FREE + _READ}
+        identity["base"] = f"{settings.base} ({fingerprint(self._base, MODEL_FILES)})"
+        identity["labels"] = [f"{label.name} = {' '.join(label.categories)}" for label in task.labels]
+        self.checkpoints = Checkpoints(folder, identity, settings.checkpoint_minutes * 60, watcher)
+        self._open = ExitStack()
+
+    def __enter__(self) -> EncoderTraining:
+        self._processes = self._open.enter_context(joined(self._device))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where it ran."""
+        return {"device": self._device.reason, "processes": str(self._processes.count)}
+
+    def run(self, dataset: Dataset) -> Trained:
+        """Train, and score validation and test papers. Raises as `finetune` does."""
+        settings, watcher, device = self._settings, self._watcher, self._device
+        self.checkpoints.identity |= {"papers": dataset.fingerprint}
+        torch.manual_seed(settings.seed)
+        device.seed(settings.seed)
+        encoder = Encoder.start(self._base, self._task.names, settings.max_tokens, device)
+        chosen = choose(settings, encoder, len(dataset.train))
+        watcher.say(
+            f"{chosen.epochs:g} {'pass' if chosen.epochs == 1 else 'passes'} over {len(dataset.train):,} papers,"
+            f" learning rate {chosen.learning_rate:g}, on {device.reason}",
+            **asdict(chosen),
+        )
+        track_to = settings.track if self._processes.first else ()
+        with trackers.tracking(track_to, self._folder, settings.as_dict()) as track:
+            trained = finetune(encoder, dataset, settings, chosen, self.checkpoints, self._processes, track, watcher)
+        encoder = trained.encoder
+        with watcher.stage("Test", len(dataset.test)):
+            test_texts = encoder.tokenize(dataset.test.texts.to_list())
+            test_logits = logits_of(encoder, test_texts, self._processes, watcher)
+        if told := device.told():
+            watcher.say(told)
+        return Trained(encoder, chosen, trained.history, trained.kept, trained.validation_logits, test_logits)
