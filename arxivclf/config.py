@@ -144,7 +144,7 @@ class LabelSettings:
     reuse: str | None = None
     keep: tuple[str, ...] = ()
     limit: int | None = None
-    chunk_rows: int = 8_192
+    chunk_rows: int = 16_384
     gate: bool = True
     threshold: float | None = None
     max_rejects: float = 0.01

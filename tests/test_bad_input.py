@@ -192,7 +192,9 @@ def test_bases_that_could_run_code_are_refused(
 def test_a_model_that_is_nowhere(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     write_jsonl(Path("dump.jsonl"), papers(3))
-    assert "no ./model here; `arxivclf train` makes one" in error_line(cli("label", "dump.jsonl"), 1)
+    assert "no ./model here; `arxivclf train` makes one" in error_line(
+        cli("label", "dump.jsonl", "--model", "model"), 1
+    )
     assert "no such model folder" in error_line(cli("label", "dump.jsonl", "--model", "./nowhere"), 1)
     assert "no such model folder" in error_line(cli("label", "dump.jsonl", "--model", "owner/nowhere"), 1)
     assert "no such model folder" in error_line(cli("train", "dump.jsonl", "--base", "/no/where"), 1)

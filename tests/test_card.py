@@ -27,6 +27,7 @@ SECTIONS = (
     "Training data",
     "Training",
     "By pass",
+    "The linear model and its gate",
     "Calibration and thresholds",
     "Environment",
 )

@@ -192,7 +192,7 @@ class _Counted:
 
 
 class _Run:
-    """One run over a dump: reading and tokenising, scoring, and writing each go on while the others do."""
+    """One run over a dump: reading, cleaning and tokenising, scoring, and writing each go on while the others do."""
 
     def __init__(
         self,
@@ -222,9 +222,11 @@ class _Run:
             yield from scored
 
     def _prepare(self) -> Iterator[tuple[Place, Prepared | None, list[Reject]]]:
-        for place, papers, rejects in _chosen(self._snapshot, self._counted.repeats, self._settings):
-            if place[0] not in self._done:
-                yield place, self._classifier.prepare(papers) if len(papers) else None, rejects
+        chosen = _chosen(self._snapshot, self._counted.repeats, self._settings)
+        with closing(ahead(chosen, depth=2)) as read:
+            for place, papers, rejects in read:
+                if place[0] not in self._done:
+                    yield place, self._classifier.prepare(papers) if len(papers) else None, rejects
 
     def _score(
         self, prepared: Iterator[tuple[Place, Prepared | None, list[Reject]]]

@@ -7,7 +7,7 @@ length one; a label's logit is their product with its weights, plus a shift.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +20,8 @@ import polars as pl
 
 from arxivclf.errors import ModelError
 from arxivclf.model.labels import Scores
+from arxivclf.model.safety import LINEAR_WEIGHTS
 from arxivclf.model.words import BITS, PLACES, Counted, count
-
-FILE = "linear.safetensors"
 
 _FORMAT = "1"
 # How often a word is there, from 0 to 255, to what it counts.
@@ -54,16 +53,15 @@ class Linear:
         return np.where(there, np.cumsum(there, dtype=np.int32), 0).astype(np.int32)
 
     @cached_property
-    def _rarity(self) -> Floats:
-        return np.append(0.0, self.rarity * self.rarity_unit).astype(np.float32)
+    def _table(self) -> Floats:
+        """Of each row how rare it is, and of each label its weight times that: (rows + 1, 1 + labels), row 0 zeros.
 
-    @cached_property
-    def _weights(self) -> list[Floats]:
-        """Of each label the weight of each row, times how much the row counts."""
-        return [
-            np.append(0.0, weights * unit).astype(np.float32) * self._rarity
-            for weights, unit in zip(self.weights, self.weight_units, strict=True)
-        ]
+        One place is one stretch of memory: the gathers, not the sums, are what takes time.
+        """
+        rarity = np.append(0.0, self.rarity * self.rarity_unit).astype(np.float32)
+        weights = self.weights.T * self.weight_units
+        weights = np.concatenate([np.zeros((1, len(self.shifts)), np.float32), weights.astype(np.float32)])
+        return np.ascontiguousarray(np.concatenate([rarity[:, None], weights * rarity[:, None]], axis=1))
 
     def logits(self, texts: pl.Series) -> Scores:
         """A logit for each cleaned text and label, float32 (texts, labels). It depends on the text alone."""
@@ -76,18 +74,21 @@ class Linear:
         size = -(-len(texts) // cores) if len(texts) else 1
         if cores == 1 or len(texts) < 1_000:
             return self.logits(texts)
-        _ = self._rows, self._weights
+        _ = self._rows, self._table  # Once, and not in each thread.
         with ThreadPoolExecutor(cores) as pool:
             return np.concatenate(list(pool.map(self.logits, _slices(texts, size))))
 
     def _of(self, counted: Counted) -> Scores:
-        rows = self._rows[counted.places]
-        times = DAMPED[counted.counts]
-        lengths = np.sqrt(_sums((times * self._rarity[rows]) ** 2, counted.bounds))
-        # A text with no word that is known has only the shift.
-        scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-        columns = [_sums(times * weights[rows], counted.bounds) * scale for weights in self._weights]
-        logits: Scores = np.stack(columns, axis=1) + self.shifts
+        # One row of zeros behind the last: where texts without words come last they start there.
+        rows = np.append(self._rows[counted.places], 0)
+        values = np.ascontiguousarray(np.take(self._table, rows, axis=0).T)
+        values *= DAMPED[np.append(counted.counts, 0)]
+        values[0] *= values[0]
+        sums = np.add.reduceat(values, counted.bounds[:-1], axis=1)
+        # reduceat gives a text without words the value at its start; such a text, as one of unknown words, has none.
+        known = (np.diff(counted.bounds) > 0) & (sums[0] > 0)
+        lengths = np.sqrt(np.where(known, sums[0], np.float32(1.0)))
+        logits: Scores = ((np.where(known, sums[1:], np.float32(0.0)) / lengths).T + self.shifts).astype(np.float32)
         return logits
 
     def save(self, folder: Path) -> None:
@@ -102,14 +103,14 @@ class Linear:
             "shifts": self.shifts,
         }
         about = {"format": _FORMAT, "bits": str(BITS), "rarity_unit": repr(self.rarity_unit)}
-        save_file(tensors, folder / FILE, about)
+        save_file(tensors, folder / LINEAR_WEIGHTS, about)
 
     @classmethod
     def load(cls, folder: Path, labels: int) -> Linear:
         """Read it from a model folder. Raises ModelError where it is not as `save` writes it, for so many labels."""
         from safetensors import SafetensorError, safe_open
 
-        path = folder / FILE
+        path = folder / LINEAR_WEIGHTS
         try:
             with safe_open(path, "numpy") as file:
                 about = file.metadata() or {}
@@ -152,11 +153,3 @@ class Linear:
 def _slices(texts: pl.Series, size: int) -> Iterator[pl.Series]:
     for start in range(0, len(texts), size):
         yield texts.slice(start, size)
-
-
-def _sums(values: Floats, bounds: Sequence[int] | npt.NDArray[np.int64]) -> Floats:
-    """The sum of the values between each two bounds, float32 (bounds - 1,)."""
-    starts = np.asarray(bounds[:-1])
-    # A segment that is empty would be given the value at its start.
-    sums = np.add.reduceat(np.append(values, np.float32(0.0)), starts)
-    return np.where(np.diff(bounds) > 0, sums, np.float32(0.0))

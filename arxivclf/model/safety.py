@@ -12,6 +12,8 @@ from typing import Any
 
 from arxivclf.errors import ModelError
 
+LINEAR_WEIGHTS = "linear.safetensors"
+
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
@@ -42,7 +44,9 @@ def refuse_unsafe(folder: Path) -> None:
 def refuse_without_weights(name: str, files: Iterable[str]) -> None:
     """Raise ModelError if none of the files of a model holds weights as safetensors."""
     files = sorted(files)
-    if any(file.endswith(".safetensors") for file in files):
+    # Where there is a configuration there must be an encoder; the linear model alone has none.
+    beside = LINEAR_WEIGHTS if "config.json" in files else None
+    if any(file.endswith(".safetensors") and file != beside for file in files):
         return
     pickled = [file for file in files if file.endswith(_PICKLES)]
     if pickled:

@@ -112,7 +112,8 @@ def _summary(info: ModelInfo) -> str:
     if not info.has_encoder:
         made = "made of hashed words, without an encoder,"
     return (
-        f"Tells of a paper, from its title and abstract, whether it is {labels}. It was {made} by arxivclf {info.environment['arxivclf']} on {train:,} papers, with arXiv's own"
+        f"Tells of a paper, from its title and abstract, whether it is {labels}. It was {made} by arxivclf"
+        f" {info.environment['arxivclf']} on {train:,} papers, with arXiv's own"
         " categories, or a label column, as the truth."
     )
 
@@ -295,9 +296,9 @@ def _gate(info: ModelInfo) -> str:
         )
     for label, gate in info.gates.items():
         told.append(
-            f"`{label}`: the linear model decides papers that it scores {gate.low:.4f} at most or {gate.high:.4f}"
-            f" at least, {gate.decided:.1%} of {gate.papers:,} validation papers. {gate.disagreements} of these got another"
-            f" label than without the gate; with 95 % confidence {gate.bound:.3%} at most do ({gate.risk:.3%} allowed)."
+            f"`{label}`: the linear model decides what it scores {gate.low:.4f} at most or {gate.high:.4f} at least:"
+            f" {gate.decided:.1%} of {gate.papers:,} validation papers. {gate.disagreements} of these got another label"
+            f" than without the gate; with 95 % confidence {gate.bound:.3%} at most do ({gate.risk:.3%} allowed)."
         )
     if info.has_encoder and not info.gates:
         told.append("No gate: none keeps to the risk allowed with 95 % confidence, on so few validation papers.")

@@ -41,7 +41,7 @@ class Papers:
     """One side of the dataset: cleaned texts, and in `frame` what else is known of each paper.
 
     `frame` has `id`, `created`, `categories` and `text`, and a boolean column for each of `answers`, null only where a
-    validation paper tells nothing of that label.
+    paper of the validation split or set tells nothing of that label.
     """
 
     frame: pl.DataFrame
@@ -78,7 +78,8 @@ class DataFile:
 class Dataset:
     """The three sides, what was counted on the way, and the files that it all came from.
 
-    `whole` is the training part before undersampling, which the linear model learns from: it is quick enough.
+    `whole` is what the linear model learns from, which is quick enough for all: the training part before undersampling,
+    and for a label that is validated elsewhere the validation split; of such papers the other labels are null.
     """
 
     train: Papers
@@ -164,7 +165,7 @@ def collect(
         counts["excluded"] = int(chosen.select(left_out.sum()).item())
         chosen = chosen.filter(~left_out)
 
-    validation = None
+    validation, teaching = None, None
     if settings.validation is not None:
         asked = task if settings.validation_label is None else Task((_label_named(task, settings.validation_label),))
         parts = [
@@ -191,6 +192,8 @@ def collect(
         order = splits.sample_order(validation.get_column("key"), settings.seed)
         validation = validation.with_columns(*blank, order).select(by_side[VALIDATION].columns)
         split = by_side[VALIDATION].with_columns(pl.lit(None, pl.Boolean).alias(_column(settings.validation_label)))
+        # That label is judged elsewhere, so that the split can teach it; for the others it must stay unseen.
+        teaching = by_side[VALIDATION].with_columns(*blank)
         by_side[VALIDATION] = pl.concat([split, validation])
     elif validation is not None:
         # The papers of the hashed validation side would serve nobody else: they train.
@@ -217,11 +220,14 @@ def collect(
         by_side[TRAIN] = pl.concat([by_side[TRAIN], weak])
         whole = pl.concat([whole, weak])
 
+    if teaching is not None:
+        whole = pl.concat([whole, teaching])
     cleaned = {side: _cleaned(papers, task, settings.clean) for side, papers in by_side.items()}
     for side, its_papers in cleaned.items():
         _check_classes(side, its_papers)
     counts["rejects"] = rejects.count
-    all_of_it = cleaned[TRAIN] if settings.undersample is None else _cleaned(whole, task, settings.clean)
+    same = len(whole) == len(by_side[TRAIN])
+    all_of_it = cleaned[TRAIN] if same else _cleaned(whole, task, settings.clean)
     return Dataset(cleaned[TRAIN], all_of_it, cleaned[VALIDATION], cleaned[TEST], counts, files)
 
 

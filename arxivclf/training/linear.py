@@ -26,7 +26,10 @@ Truths = npt.NDArray[np.float32]
 
 
 def fit(texts: pl.Series, truth: Truths, watcher: Watcher) -> Linear:
-    """The linear model of cleaned texts and their truth, float32 (texts, labels) of 0 and 1, both in each label."""
+    """The linear model of cleaned texts and their truth, float32 (texts, labels) of 0 and 1, both in each label.
+
+    Of a label whose truth is nan a text teaches nothing.
+    """
     counted = features(texts, watcher)
     with watcher.stage("Linear model"):
         return _fit(counted, truth)
@@ -92,6 +95,7 @@ def _fit(counted: Counted, truth: Truths) -> Linear:
     )
 
     def one(label: int) -> tuple[npt.NDArray[np.float64], float]:
+        known = ~np.isnan(truth[:, label])
         model = SGDClassifier(
             loss="log_loss",
             alpha=_REGULARISATION / papers,
@@ -99,7 +103,7 @@ def _fit(counted: Counted, truth: Truths) -> Linear:
             tol=None,
             average=True,
             random_state=0,
-        ).fit(matrix, truth[:, label] > 0.5)
+        ).fit(matrix if known.all() else matrix[known], truth[known, label] > 0.5)
         return model.coef_[0], float(model.intercept_[0])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,0 +1,245 @@
+"""The gate: its bound holds, it decides as its evidence says, and a model of it alone needs no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import Result
+from conftest import DATA, PAPERS, error_line, real_data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from arxivclf import Classifier
+from arxivclf.model.folder import ModelInfo
+from arxivclf.model.gate import Blend, Gate, find_gate, fit_blend, upper_bound
+from arxivclf.model.labels import BY_ENCODER, BY_GATE
+from arxivclf.model.linear import Linear
+
+ALONE = ("--base", "none", "--since", "1990", "-q")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without an encoder, of the example papers. Do not write into it."""
+    folder = tmp_path_factory.mktemp("alone") / "model"
+    run("train", str(PAPERS), *ALONE, "-o", str(folder))
+    return folder
+
+
+def run(*arguments: str, cwd: Path | None = None) -> str:
+    """The program in a process in which torch and transformers cannot be imported."""
+    block = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; from arxivclf.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", block, *arguments], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def population(papers: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Linear scores, and the labels of a model that agrees with them the less, the nearer they are to the threshold."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(-3.0, 4.0, papers)
+    labels = logits + random.standard_t(3, papers) > 0.0
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), labels
+
+
+@given(st.integers(0, 60), st.integers(1, 20_000))
+def test_the_bound_is_the_exact_binomial_one(events, papers):
+    events = min(events, papers)
+    bound = upper_bound(events, papers)
+
+    exact = binomtest(events, papers, alternative="less").proportion_ci(0.95, method="exact").high
+    assert bound == pytest.approx(exact, rel=1e-6)
+
+
+def test_the_bound_is_broken_no_more_often_than_the_confidence_allows():
+    # The truth is a population that each set of validation papers is drawn from; thresholds are found anew each time.
+    scores, labels = population(400_000, seed=1)
+    random = np.random.default_rng(2)
+    risk, draws, broken, found = 0.002, 400, 0, 0
+    for _ in range(draws):
+        drawn = random.integers(0, len(scores), 4_000)
+        gate = find_gate(scores[drawn], labels[drawn], 0.5, risk)
+        if gate is not None:
+            found += 1
+            broken += bool((gate.decides(scores) & ((scores >= 0.5) != labels)).mean() > risk)
+
+    assert found > draws / 2
+    # Five in a hundred, and what chance may add to that once in a thousand tests.
+    assert binomtest(broken, draws, 0.05, alternative="greater").pvalue > 0.001
+
+
+def test_a_gate_says_what_it_was_found_by():
+    scores, labels = population(10_000, seed=3)
+    gate = find_gate(scores, labels, 0.5, 0.01)
+
+    assert gate is not None
+    decided = gate.decides(scores)
+    assert gate.decided == decided.mean() > 0.3
+    assert gate.disagreements == (decided & ((scores >= 0.5) != labels)).sum()
+    assert gate.bound == upper_bound(gate.disagreements, 10_000) <= gate.risk == 0.01
+    assert gate.low < 0.5 <= gate.high
+    assert Gate.from_dict(json.loads(json.dumps(gate.as_dict()))) == gate
+
+
+def test_too_few_papers_make_no_gate():
+    scores, labels = np.array([0.001, 0.999] * 700, np.float32), np.array([False, True] * 700)
+
+    assert find_gate(scores, labels, 0.5, 0.002) is None  # 1,497 papers without a fault are the fewest.
+    assert find_gate(np.tile(scores, 2), np.tile(labels, 2), 0.5, 0.002) is not None
+    assert find_gate(scores[:0], labels[:0], 0.5, 0.002) is None
+
+
+def test_a_blend_takes_what_helps():
+    random = np.random.default_rng(0)
+    truth = random.random(4_000) < 0.3
+    one, other = (np.where(truth, 1.0, -1.0) + random.normal(0, 2, 4_000) for _ in range(2))
+    both = fit_blend(one, other, truth)
+
+    assert both.encoder == pytest.approx(both.linear, rel=0.2)
+    assert fit_blend(one, -other, truth) == Blend()
+
+
+def test_trained_and_used_without_torch(alone: Path, tmp_path: Path):
+    said = run("label", str(PAPERS), "--model", str(alone), "-o", "ai.parquet", cwd=tmp_path)
+    labels = pl.read_parquet(tmp_path / "ai.parquet")
+
+    assert labels.get_column("decided_by").unique().to_list() == [BY_GATE]
+    assert f"gate {len(labels)} (100.0%)" in said
+    assert (labels.get_column("ai") == labels.get_column("ai_truth")).mean() > 0.85
+    assert not ModelInfo.read(alone).has_encoder
+    assert not list(alone.glob("model.safetensors"))
+    assert "the linear model alone" in (alone / "README.md").read_text()
+
+
+def test_one_who_names_no_model_gets_the_bundled_one(tmp_path: Path):
+    said = run("label", str(PAPERS), "-o", "all.parquet", cwd=tmp_path)
+    labels = pl.read_parquet(tmp_path / "all.parquet")
+
+    assert "No ./model here, so labelling with the bundled model: ai, cv, nlp, robotics, cyber" in said
+    assert "2010-2019" in said
+    assert "F1 0.85" in said
+    assert (labels.get_column("ai") == labels.get_column("ai_truth")).mean() > 0.7
+    folder = Path(sys.modules["arxivclf"].__file__).parent / "bundled"
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "arxivclf.json",
+        "arxivclf.toml",
+        "linear.safetensors",
+    }
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8 * 2**20
+
+
+@real_data
+def test_the_bundled_model_is_as_good_as_it_says():
+    labels = Classifier.load("bundled").label(DATA / "cset-ai-dev.parquet")
+    truth = pl.read_parquet(DATA / "cset-ai-dev.parquet").get_column("label")
+    hits = int((labels.get_column("ai") & truth).sum())
+
+    assert 2 * hits / (labels.get_column("ai").sum() + truth.sum()) > 0.85
+
+
+@given(st.data())
+@settings(max_examples=10, deadline=None)
+def test_a_score_depends_on_the_text_alone(data):
+    linear = Linear.load(Path(sys.modules["arxivclf"].__file__).parent / "bundled", 5)
+    rows = [json.loads(line) for line in PAPERS.read_text().splitlines()][:80]
+    texts = pl.Series([f"{row['title']}. {row['abstract']}" for row in rows] + ["", "ξξξξ"])
+    chosen = data.draw(st.lists(st.integers(0, len(texts) - 1), min_size=1, max_size=40))
+
+    assert np.array_equal(linear.logits(texts.gather(chosen)), linear.logits(texts)[chosen])
+
+
+def gated(model: Path, folder: Path, low: float, high: float) -> Path:
+    """A copy of a model with a gate, for so few papers make none."""
+    shutil.copytree(model, folder)
+    info = ModelInfo.read(folder)
+    gate = Gate(low, high, 5_000, 1, upper_bound(1, 5_000), 0.5, 0.002)
+    replace(info, gates=dict.fromkeys(info.task.names, gate)).write(folder)
+    return folder
+
+
+def test_a_gate_sends_only_the_undecided_on(cli: Callable[..., Result], model: Path, tmp_path: Path):
+    info = ModelInfo.read(model)
+    assert set(info.blends) == set(info.linear_calibrations) == {"ai"}
+    assert not info.gates
+    result = cli("label", PAPERS, "--model", gated(model, tmp_path / "gated", 0.1, 0.9), "-o", "with.parquet")
+    assert result.exit_code == 0, result.output
+    without = cli("label", PAPERS, "--model", tmp_path / "gated", "--no-gate", "-o", "without.parquet")
+    assert without.exit_code == 0, without.output
+    both = pl.read_parquet("with.parquet"), pl.read_parquet("without.parquet")
+    by_gate = both[0].get_column("decided_by") == BY_GATE
+
+    assert 0 < by_gate.sum() < len(by_gate)
+    assert "for the gate         0.09% of a label's papers at most" in result.stdout
+    assert "gate" not in without.stdout.replace("--no-gate", "")
+    assert both[1].get_column("decided_by").unique().to_list() == [BY_ENCODER]
+    # Those that the encoder saw have the same score to the bit; those that the gate decided, that of the linear model.
+    same = both[0].get_column("ai_score") == both[1].get_column("ai_score")
+    assert same.filter(~by_gate).all()
+    sure = both[0].filter(by_gate).get_column("ai_score")
+    assert ((sure <= np.float32(0.1)) | (sure >= np.float32(0.9))).all()
+
+
+def test_another_threshold_rules_the_gate_out(cli: Callable[..., Result], model: Path, tmp_path: Path):
+    folder = gated(model, tmp_path / "gated", 0.1, 0.9)
+    result = cli("label", PAPERS, "--model", folder, "--threshold", "0.7", "-o", "with.parquet")
+
+    assert "without a gate, which --threshold rules out" in result.stderr
+    assert pl.read_parquet("with.parquet").get_column("decided_by").unique().to_list() == [BY_ENCODER]
+
+
+def test_labels_through_a_gate_are_not_those_without(cli: Callable[..., Result], model: Path, tmp_path: Path):
+    folder = gated(model, tmp_path / "gated", 0.1, 0.9)
+    assert cli("label", PAPERS, "--model", folder, "-o", "a.parquet").exit_code == 0
+
+    assert "differs" in error_line(cli("label", PAPERS, "--model", folder, "--no-gate", "-o", "a.parquet"), 2)
+
+
+@pytest.mark.parametrize("fault", ["absent", "cut short", "of other labels"])
+def test_a_broken_linear_model_is_told_in_a_line(cli: Callable[..., Result], alone: Path, tmp_path: Path, fault: str):
+    shutil.copytree(alone, "broken")
+    path = Path("broken/linear.safetensors")
+    if fault == "absent":
+        path.unlink()
+        (Path("broken") / "other.safetensors").write_bytes(b"")
+    elif fault == "cut short":
+        path.write_bytes(path.read_bytes()[:1_000])
+    else:
+        shutil.copy(Path(sys.modules["arxivclf"].__file__).parent / "bundled" / "linear.safetensors", path)
+
+    assert "linear.safetensors" in error_line(cli("label", PAPERS, "--model", "broken"), 1)
+
+
+def test_zero_passes_keep_the_base_and_fit_the_rest(cli: Callable[..., Result], model: Path):
+    result = cli("train", PAPERS, "--base", model, "--epochs", "0", "--since", "1990", "-o", "again", "-q")
+
+    assert result.exit_code == 0, result.output
+    assert Path("again/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert ModelInfo.read(Path("again")).blends.keys() == {"ai"}
+
+
+def test_what_is_excluded_takes_no_part(cli: Callable[..., Result]):
+    rows = PAPERS.read_text().splitlines()
+    Path("out.jsonl").write_text("\n".join(rows[:50]) + "\n")
+    result = cli("train", PAPERS, *ALONE[:-1], "--exclude", "out.jsonl", "-o", "model")
+
+    assert result.exit_code == 0, result.output
+    kept = ModelInfo.read(Path("model")).papers
+    assert kept["excluded"] == 50
+    assert sum(kept[side]["papers"] for side in ("train", "validation", "test")) == len(rows) - 50
+
+
+def test_no_gate_needs_an_encoder(cli: Callable[..., Result]):
+    assert "an encoder" in error_line(cli("train", PAPERS, "--base", "none", "--no-gate"), 2)
