@@ -79,12 +79,13 @@ class Linear:
             return np.concatenate(list(pool.map(self.logits, _slices(texts, size))))
 
     def _of(self, counted: Counted) -> Scores:
-        # One row of zeros behind the last: where texts without words come last they start there.
+        # One row of zeros behind the last, so that each text, the last one too, ends where another segment starts: the
+        # order in which numpy adds depends on how long a segment is.
         rows = np.append(self._rows[counted.places], 0)
         values = np.ascontiguousarray(np.take(self._table, rows, axis=0).T)
         values *= DAMPED[np.append(counted.counts, 0)]
         values[0] *= values[0]
-        sums = np.add.reduceat(values, counted.bounds[:-1], axis=1)
+        sums = np.stack([np.add.reduceat(row, counted.bounds)[:-1] for row in values])
         # reduceat gives a text without words the value at its start; such a text, as one of unknown words, has none.
         known = (np.diff(counted.bounds) > 0) & (sums[0] > 0)
         lengths = np.sqrt(np.where(known, sums[0], np.float32(1.0)))
