@@ -355,7 +355,7 @@ def test_reuse_takes_over_what_is_unchanged_and_nothing_else(
     assert full.exit_code == 0
     reused = cli("label", "newer.jsonl", "--model", model, "--reuse", "older.labels.parquet")
     assert reused.exit_code == 0, reused.output
-    assert "encoder 21, reused 49" in reused.stdout
+    assert "encoder 21 (30.0%), reused 49 (70.0%)" in reused.stdout
     one, other = pl.read_parquet("full.parquet"), pl.read_parquet("newer.labels.parquet")
     assert one.drop("decided_by").equals(other.drop("decided_by"))
     by = dict(zip(other.get_column("id"), other.get_column("decided_by"), strict=True))

@@ -163,7 +163,7 @@ def test_training_stops_when_it_gets_no_better_and_keeps_the_best_pass(tiny_base
     assert len(f1) == best + 3
     assert info(tmp_path)["chosen"]["kept_pass"] == best + 1
     # The weights that were written are those of the best pass: they give its figures again.
-    assert result.validation.labels[0].confusion.f1 == pytest.approx(f1[best], abs=1e-9)
+    assert result.info.metrics["alone"]["encoder"]["validation"]["ai"]["f1"] == pytest.approx(f1[best], abs=1e-9)
 
 
 def test_without_patience_the_last_pass_is_kept(tiny_base: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_without_patience_the_last_pass_is_kept(tiny_base: Path, tmp_path: Path)
     f1 = pl.read_csv(tmp_path / "model/training.csv").get_column("validation_f1").to_list()
     assert len(f1) == 12
     assert info(tmp_path)["chosen"]["kept_pass"] == 12
-    assert result.validation.labels[0].confusion.f1 == pytest.approx(f1[-1], abs=1e-9)
+    assert result.info.metrics["alone"]["encoder"]["validation"]["ai"]["f1"] == pytest.approx(f1[-1], abs=1e-9)
 
 
 def test_small_and_large_bases_are_given_other_rates(tiny_base: Path) -> None:
