@@ -49,7 +49,6 @@ from arxivclf.corpus.sources import Source
 from arxivclf.corpus.tasks import truth
 from arxivclf.corpus.text import compose
 from arxivclf.model.batches import pad
-from arxivclf.model.calibration import calibrated
 from arxivclf.model.classifier import Model
 from arxivclf.model.devices import find
 from arxivclf.progress import Watcher
@@ -81,16 +80,12 @@ class Job:
 
     def load(self) -> Model:
         """All that the folder says: cleaning, limit, calibration, thresholds. The peers load the weights themselves."""
-        return Model.load(self.model, find("cpu", "float32"), Task.load(self.task) if self.task else None)
+        return Model.load(self.model, "cpu", Task.load(self.task) if self.task else None)
 
 
-def decide(model: Model, ids: pl.Series, logits: Logits) -> pl.DataFrame:
-    """The scores and labels of papers, as the model's folder has them made of logits."""
-    if model.encoder.softmax:
-        shares = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-        scores = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)[:, list(model.outputs)]
-    else:
-        scores = calibrated(logits[:, list(model.outputs)], model.calibrations)
+def decide(model: Model, ids: pl.Series, texts: list[str], logits: Logits) -> pl.DataFrame:
+    """The scores and labels of papers, as the model's folder has them made of logits, mixed with the linear model's."""
+    scores = model.mixed(model.linear_logits(pl.Series(texts, dtype=pl.String)), logits)
     columns = [ids]
     for index, (name, threshold) in enumerate(model.thresholds.items()):
         score = pl.Series(f"{name}_score", scores[:, index])
@@ -250,8 +245,9 @@ def peer(name: str, job: Job) -> dict[str, Any]:
 
     def whole() -> None:
         papers = pl.read_parquet(source)
-        logits = score(texts_of(papers, ours.cleaning))
-        decide(ours, papers.get_column("id"), logits).write_parquet(f"{job.folder}/{name}.parquet")
+        texts = texts_of(papers, ours.cleaning)
+        logits = score(texts)
+        decide(ours, papers.get_column("id"), texts, logits).write_parquet(f"{job.folder}/{name}.parquet")
 
     return {"setting": setting, "seconds": timed(whole), "prepared_s": prepared}
 

@@ -35,12 +35,19 @@ class Stub:
 
     name, cleaning, thresholds, fingerprint = "stub", "none", {"ai": 0.5}, "stub"
     task = Task.load(["ai"])
-    encoder = SimpleNamespace(tokenizing="stub", device=SimpleNamespace(reason="no device"))
+    encoder = SimpleNamespace(device=SimpleNamespace(told=lambda: ""))
+    tokenizing, reason, gates = "stub", "no device", ()
+
+    def linear_logits(self, texts: pl.Series) -> Any:
+        return np.zeros((len(texts), 1), dtype=np.float32)
+
+    def undecided(self, linear_logits: Any) -> Any:
+        return np.ones(len(linear_logits), dtype=bool)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [[] for _ in texts]
 
-    def scores(self, token_ids: Sequence[list[int]], advance: Any) -> Any:
+    def scores(self, linear_logits: Any, undecided: Any, token_ids: Sequence[list[int]], advance: Any) -> Any:
         advance(len(token_ids))
         return np.random.default_rng(0).random((len(token_ids), 1), dtype=np.float32)
 

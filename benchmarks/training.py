@@ -28,8 +28,9 @@ from arxivclf import TrainSettings
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.tasks import Task
 from arxivclf.model.devices import find
-from arxivclf.model.encoder import Encoder, Scores
+from arxivclf.model.encoder import Encoder
 from arxivclf.model.hub import find_base
+from arxivclf.model.labels import Scores
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, best_threshold
 from arxivclf.training.checkpoint import Checkpoints

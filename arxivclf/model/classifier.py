@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import xxhash
 
@@ -168,15 +169,17 @@ class Model:
             scores[~undecided] = calibrated(linear_logits[~undecided], alone)
             advance(decided)
         if decided < len(undecided):
-            scores[undecided] = self._encoder_scores(linear_logits[undecided], token_ids, advance)
+            logits = _there(self.encoder).logits(token_ids, advance)
+            scores[undecided] = self.mixed(linear_logits[undecided], logits)
         return scores
 
-    def _encoder_scores(
-        self, linear_logits: Scores, token_ids: Sequence[list[int]], advance: Callable[[int], None]
-    ) -> Scores:
-        encoder = _there(self.encoder)
-        logits = encoder.logits(token_ids, advance).astype(np.float64)
-        if encoder.softmax:
+    def mixed(self, linear_logits: Scores, encoder_logits: npt.ArrayLike) -> Scores:
+        """The scores that the model gives without its gate, float32 (papers, labels), from the logits of both.
+
+        `linear_logits` are (papers, labels), `encoder_logits` (papers, outputs), for a model that has an encoder.
+        """
+        logits = np.asarray(encoder_logits, dtype=np.float64)
+        if _there(self.encoder).softmax:
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
             chances: Scores = (shares / shares.sum(axis=1, keepdims=True))[:, list(self.outputs)].astype(np.float32)
             return chances
