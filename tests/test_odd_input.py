@@ -282,7 +282,7 @@ def test_settings_that_no_training_can_have(wrong: dict[str, Any]) -> None:
 
 def test_a_bad_value_in_a_settings_file_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[train]\nepochs = -1")
-    with pytest.raises(DataError, match=r"mine\.toml: epochs must be above 0"):
+    with pytest.raises(DataError, match=r"mine\.toml: epochs must be at least 0"):
         read_train_settings(tmp_path / "mine.toml", {})
 
 

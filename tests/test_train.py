@@ -171,6 +171,7 @@ def test_the_model_folder_is_whole_and_opens_in_transformers(model: Path) -> Non
         "README.md",
         "arxivclf.json",
         "config.json",
+        "linear.safetensors",
         "model.safetensors",
         "test.labels.parquet",
         "tokenizer.json",
@@ -200,7 +201,8 @@ def test_the_kept_labels_are_what_the_saved_model_says(model: Path) -> None:
     (loaded,) = Classifier.load(model, device="cpu").models
     rows = {row["id"]: row for row in map(json.loads, PAPERS.read_text().splitlines())}
     texts = [" ".join(f"{rows[i]['title']}. {rows[i]['abstract']}".split()) for i in kept.get_column("id")]
-    scores = loaded.scores(loaded.tokenize(texts))[:, 0]
+    linear = loaded.linear_logits(pl.Series(texts))
+    scores = loaded.scores(linear, loaded.undecided(linear), loaded.tokenize(texts))[:, 0]
     assert kept.get_column("ai_score").to_numpy() == pytest.approx(scores, abs=1e-6)
     assert (kept.get_column("ai_score") >= loaded.thresholds["ai"]).to_list() == kept.get_column("ai").to_list()
 
@@ -309,7 +311,9 @@ def test_a_settings_file_with_a_fault_says_which(tmp_path: Path, content: str, s
         {"sample": 101.0},
         {"undersample": -1.0},
         {"weak_negative_share": 1.0},
-        {"epochs": 0.0},
+        {"epochs": -0.5},
+        {"gate_risk": 0.0},
+        {"base": "none", "gate": False},
         {"task": ()},
     ],
 )
