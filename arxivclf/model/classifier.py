@@ -13,6 +13,7 @@ import xxhash
 
 from arxivclf.corpus.tasks import Label, Task, built_in
 from arxivclf.errors import ModelError, UsageError
+from arxivclf.model import backends
 from arxivclf.model.calibration import Calibration, calibrated
 from arxivclf.model.devices import Device
 from arxivclf.model.encoder import MODEL_FILES, Encoder, Scores, fingerprint
@@ -62,6 +63,12 @@ class Model:
             )
         outputs = range(len(info.task.names))
         calibrations = [info.calibrations[label] for label in info.task.names]
+        judge = backends.Judge(
+            lambda logits: calibrated(logits, calibrations),
+            [info.thresholds[label] for label in info.task.names],
+            f"{_mark(folder, info.cleaning, encoder, calibrations)} {dict(info.thresholds)}",
+        )
+        encoder = backends.choose(folder, encoder, judge)
         return cls(
             name,
             info.task,
@@ -109,9 +116,8 @@ class Model:
 
 
 def _mark(folder: Path, cleaning: str, encoder: Encoder, calibrations: Sequence[Calibration]) -> str:
-    precision = str(encoder.device.precision).removeprefix("torch.")
     fitted = xxhash.xxh3_64_hexdigest(repr(calibrations).encode())
-    return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {encoder.max_tokens} {precision} {fitted}"
+    return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {encoder.max_tokens} {encoder.arithmetic} {fitted}"
 
 
 def _plain_label(name: object, labels: int) -> Label:

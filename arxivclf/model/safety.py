@@ -12,6 +12,9 @@ from typing import Any
 
 from arxivclf.errors import ModelError
 
+# Papers that a model is checked with (`backends`): safetensors, but no weights.
+REFERENCE_FILE = "reference.safetensors"
+
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
@@ -42,7 +45,7 @@ def refuse_unsafe(folder: Path) -> None:
 def refuse_without_weights(name: str, files: Iterable[str]) -> None:
     """Raise ModelError if none of the files of a model holds weights as safetensors."""
     files = sorted(files)
-    if any(file.endswith(".safetensors") for file in files):
+    if any(file.endswith(".safetensors") and file != REFERENCE_FILE for file in files):
         return
     pickled = [file for file in files if file.endswith(_PICKLES)]
     if pickled:

@@ -21,6 +21,7 @@ from arxivclf.corpus.sources import STANDARD_INPUT
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import hash_texts
 from arxivclf.errors import HubError, UsageError
+from arxivclf.model.backends import keep_reference
 from arxivclf.model.calibration import Calibration, calibrated, fit
 from arxivclf.model.devices import Device, find
 from arxivclf.model.encoder import MODEL_FILES, Encoder, Scores, fingerprint
@@ -176,6 +177,8 @@ class _Job:
         )
         if unfinished:
             self._write(unfinished, info, encoder, test, trained.history)
+            with watcher.stage("Reference papers"):
+                keep_reference(unfinished, encoder, test_texts)
         return TrainResult(
             self._folder,
             info,
