@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from string import ascii_lowercase, digits, punctuation
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -22,6 +23,10 @@ from arxivclf.corpus.sources import fetch, resolve
 # A tiny model is computed before a second thread has woken up; and where something else runs, too, threads that wait
 # for each other make a test ten times slower. The processes that tests start inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is remembered of one run must not decide in another.
+_CACHE = TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

@@ -17,6 +17,7 @@ from arxivclf.config import read_train_settings
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.splits import split_by_hash
 from arxivclf.errors import ArxivclfError, DataError, UsageError
+from arxivclf.model.backends import MOST_DRIFT
 from arxivclf.model.batches import of_like_length, of_one_shape, shuffled
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
@@ -173,6 +174,7 @@ def test_the_model_folder_is_whole_and_opens_in_transformers(model: Path) -> Non
         "config.json",
         "linear.safetensors",
         "model.safetensors",
+        "reference.safetensors",
         "test.labels.parquet",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -203,7 +205,8 @@ def test_the_kept_labels_are_what_the_saved_model_says(model: Path) -> None:
     texts = [" ".join(f"{rows[i]['title']}. {rows[i]['abstract']}".split()) for i in kept.get_column("id")]
     linear = loaded.linear_logits(pl.Series(texts))
     scores = loaded.scores(linear, loaded.undecided(linear), loaded.tokenize(texts))[:, 0]
-    assert kept.get_column("ai_score").to_numpy() == pytest.approx(scores, abs=1e-6)
+    # Labelling may take a faster way than training did, no further off than what a backend is refused for.
+    assert kept.get_column("ai_score").to_numpy() == pytest.approx(scores, abs=MOST_DRIFT)
     assert (kept.get_column("ai_score") >= loaded.thresholds["ai"]).to_list() == kept.get_column("ai").to_list()
 
 

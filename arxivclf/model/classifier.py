@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,9 +82,7 @@ class Model:
             linear = Linear.load(folder, len(names))
         of_linear = [info.linear_calibrations[label] for label in names] if gates else []
         calibrations = [info.calibrations[label] for label in names]
-        decides = [calibrations, of_linear, blends, [(one.low, one.high) for one in gates]]
-        mark = _mark(folder, info.cleaning, encoder, decides)
-        return cls(
+        model = cls(
             name,
             info.task,
             info.cleaning,
@@ -92,12 +90,26 @@ class Model:
             calibrations,
             encoder,
             range(len(names)),
-            mark,
+            "",
             linear,
             of_linear,
             blends if linear is not None else [],
             gates,
         )
+        return model._fastest(folder)
+
+    def _fastest(self, folder: Path) -> Model:
+        """With the fastest arithmetic that the papers kept in its folder allow, and the fingerprint of it."""
+        gates = [(one.low, one.high) for one in self.gates]
+        decides = [self.calibrations, self.linear_calibrations, self.blends, gates]
+        encoder = self.encoder
+        if encoder is not None:
+            from arxivclf.model.backends import Judge, choose
+
+            thresholds = list(self.thresholds.values())
+            mark = f"{_mark(folder, self.cleaning, encoder, decides)} {thresholds}"
+            encoder = choose(folder, encoder, Judge(self.mixed, thresholds, mark))
+        return replace(self, encoder=encoder, fingerprint=_mark(folder, self.cleaning, encoder, decides))
 
     @classmethod
     def _load_plain(cls, name: str, folder: Path, device: str, task: Task | None) -> Model:
@@ -205,9 +217,7 @@ def _there(encoder: Encoder | None) -> Encoder:
 
 
 def _mark(folder: Path, cleaning: str, encoder: Encoder | None, decides: Sequence[object]) -> str:
-    computed = "linear"
-    if encoder is not None:
-        computed = f"{encoder.max_tokens} {str(encoder.device.precision).removeprefix('torch.')}"
+    computed = f"{encoder.max_tokens} {encoder.arithmetic}" if encoder is not None else "linear"
     fitted = xxhash.xxh3_64_hexdigest(repr(decides).encode())
     return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {computed} {fitted}"
 

@@ -20,7 +20,8 @@ class Device:
     """Where tensors live, and the type that matrix products run in (float32 or bfloat16); `reason` is for a person.
 
     A device that compiles its work for each shape has `widths`, the few that a batch may have, in tokens, rising; the
-    count of papers in a batch is a multiple of `cores`, over which it is parted.
+    count of papers in a batch is a multiple of `cores`, over which it is parted. `asked` says that a person chose the
+    precision.
     """
 
     where: torch.device
@@ -28,6 +29,7 @@ class Device:
     reason: str
     widths: tuple[int, ...] = ()
     cores: int = 1
+    asked: bool = False
 
     def autocast(self) -> torch.autocast:
         """A context in which matrix products run in `precision`."""
@@ -104,13 +106,14 @@ def find(name: str, precision: str = "auto") -> Device:
         raise DeviceError(f"no such device: cuda ({built}); --device cpu works everywhere")
     where = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
     if precision != "auto":
-        return Device(where, getattr(torch, precision), f"{where.type} in {precision}, as asked for")
-    fast, because = _bfloat16_is_fast(where)
+        return Device(where, getattr(torch, precision), f"{where.type} in {precision}, as asked for", asked=True)
+    fast, because = bfloat16_is_fast(where)
     chosen = torch.bfloat16 if fast else torch.float32
     return Device(where, chosen, f"{where.type} in {str(chosen).removeprefix('torch.')}: {because}")
 
 
-def _bfloat16_is_fast(where: torch.device) -> tuple[bool, str]:
+def bfloat16_is_fast(where: torch.device) -> tuple[bool, str]:
+    """Whether a device multiplies matrices faster in bfloat16 than in float32, and why."""
     if where.type == "cuda":
         major, minor = torch.cuda.get_device_capability(where)
         return major >= 8, f"compute capability {major}.{minor}"

@@ -19,6 +19,7 @@ from arxivclf.model import batches
 from arxivclf.model.devices import Device
 from arxivclf.model.folder import TOKENIZER_FILES, fingerprint
 from arxivclf.model.labels import Scores
+from arxivclf.model.packed import Packed
 
 # Larger batches were slower on every CPU measured: the activations fall out of the cache.
 TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536, "xla": 16_384}
@@ -33,7 +34,8 @@ class Encoder:
     """A sequence classifier, one output for each label, and the tokenizer that it was made for.
 
     `softmax` says that its outputs exclude each other; else each is a sigmoid of its own. `tokenizing` is the same for
-    two encoders that make the same token ids of a text.
+    two encoders that make the same token ids of a text. Where `packed` is given, logits are computed by it, from the
+    weights as they were when it was made; `backends` gives it to a model that is to label.
     """
 
     model: PreTrainedModel
@@ -42,6 +44,7 @@ class Encoder:
     device: Device
     softmax: bool
     tokenizing: str
+    packed: Packed | None = None
 
     @classmethod
     def start(cls, base: Path, label_names: Sequence[str], max_tokens: int, device: Device) -> Encoder:
@@ -94,6 +97,12 @@ class Encoder:
         names = cast(dict[int, str], self.model.config.id2label)
         return [names[index] for index in range(len(names))]
 
+    @property
+    def arithmetic(self) -> str:
+        """How logits are computed: the same word for two encoders that give the same ones on one machine."""
+        plain = str(self.device.precision).removeprefix("torch.")
+        return plain if self.packed is None else f"{self.packed.kind} packed"
+
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), configuration and tokenizer as transformers does."""
         # By identity, for safetensors refuses shared weights that look like two, and XLA's have no address.
@@ -144,8 +153,10 @@ class Encoder:
 
         `advance` is called with the count of papers after each batch.
         """
-        logits = np.empty((len(token_ids), len(self.label_names)), dtype=np.float32)
         self.model.eval()
+        if self.packed is not None:
+            return self.packed.logits(token_ids, len(self.label_names), advance)
+        logits = np.empty((len(token_ids), len(self.label_names)), dtype=np.float32)
         lengths = [len(paper) for paper in token_ids]
         budget = TOKENS_PER_BATCH[self.device.where.type] * self.device.cores
         with self.device.scoring():

@@ -13,6 +13,8 @@ from typing import Any
 from arxivclf.errors import ModelError
 
 LINEAR_WEIGHTS = "linear.safetensors"
+# Papers that a model is checked with (`backends`): safetensors, but no weights.
+REFERENCE_FILE = "reference.safetensors"
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
@@ -45,8 +47,8 @@ def refuse_without_weights(name: str, files: Iterable[str]) -> None:
     """Raise ModelError if none of the files of a model holds weights as safetensors."""
     files = sorted(files)
     # Where there is a configuration there must be an encoder; the linear model alone has none.
-    beside = LINEAR_WEIGHTS if "config.json" in files else None
-    if any(file.endswith(".safetensors") and file != beside for file in files):
+    beside = (REFERENCE_FILE, LINEAR_WEIGHTS) if "config.json" in files else (REFERENCE_FILE,)
+    if any(file.endswith(".safetensors") and file not in beside for file in files):
         return
     pickled = [file for file in files if file.endswith(_PICKLES)]
     if pickled:

@@ -164,7 +164,7 @@ def find(precision: str) -> XlaDevice:
         f"{name} in {'bfloat16' if bfloat16 else 'float32'}: {why}",
         _WIDTHS,
         cores,
-        mesh,
+        mesh=mesh,
         before=_compilations(),
     )
 

@@ -11,6 +11,7 @@ import torch
 
 from arxivclf.config import TrainSettings
 from arxivclf.corpus.tasks import Task
+from arxivclf.model.backends import keep_reference
 from arxivclf.model.devices import find
 from arxivclf.model.encoder import Encoder
 from arxivclf.model.folder import MODEL_FILES, fingerprint
@@ -31,7 +32,7 @@ _READ = ("task", "snapshots", "validation", "weak_negatives", "exclude")
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained encoder, how it came to be, and its logits (papers, labels) on validation and test."""
+    """A trained encoder, how it came to be, its logits (papers, labels) on validation and test, and the test papers."""
 
     encoder: Encoder
     chosen: Chosen
@@ -39,6 +40,12 @@ class Trained:
     kept: int
     validation_logits: Scores
     test_logits: Scores
+    test_token_ids: Sequence[list[int]]
+
+    def save(self, folder: Path, linear_logits: Scores | None) -> None:
+        """Write it, and test papers that it is checked with; of all of these are the linear model's logits, if any."""
+        self.encoder.save(folder)
+        keep_reference(folder, self.encoder, self.test_token_ids, linear_logits)
 
 
 class EncoderTraining:
@@ -90,4 +97,6 @@ class EncoderTraining:
             test_logits = logits_of(encoder, test_texts, self._processes, watcher)
         if told := device.told():
             watcher.say(told)
-        return Trained(encoder, chosen, trained.history, trained.kept, trained.validation_logits, test_logits)
+        return Trained(
+            encoder, chosen, trained.history, trained.kept, trained.validation_logits, test_logits, test_texts
+        )

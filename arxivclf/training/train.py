@@ -173,6 +173,9 @@ class _Job:
             environment=self._environment(),
         )
         if unfinished:
+            if trained is not None:
+                with watcher.stage("Writing the encoder"):
+                    trained.save(unfinished, joint.alone["linear"]["test"] if words is not None else None)
             self._write(unfinished, info, words, trained, judged["test"])
         return TrainResult(
             self._folder,
@@ -197,8 +200,6 @@ class _Job:
     ) -> None:
         labels = test.labels(info.thresholds)
         history: Sequence[Epoch] = trained.history if trained is not None else ()
-        if trained is not None:
-            trained.encoder.save(folder)
         if words is not None:
             words.save(folder)
         info.write(folder)

@@ -1,0 +1,242 @@
+"""Which way of computing the encoder is fastest here and still gives the scores that the model was tested with.
+
+A model keeps reference papers with the logits that transformers gives them in float32. Before a faster way is used, it
+labels these; one whose scores drift is refused for the next, and the last is transformers itself, which every model may
+use. What was found is remembered beside other caches, so that a small job does not pay for it each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import transformers
+import xxhash
+
+from arxivclf.errors import DataError, ModelError
+from arxivclf.files import whole_file
+from arxivclf.model.devices import Device, find
+from arxivclf.model.encoder import Encoder
+from arxivclf.model.labels import Scores
+from arxivclf.model.packed import Packed, Spans, fits
+from arxivclf.model.products import Kind
+from arxivclf.model.safety import REFERENCE_FILE
+
+REFERENCE_PAPERS = 1_000
+
+# Beyond these a backend is refused: the largest change of a score, and the share of labels that change.
+MOST_DRIFT = 0.02
+MOST_CHANGED = 0.001
+
+_SPAN = "span."
+# To be raised when a backend begins to compute something else.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way of computing without padding, in the number format `kind`; `because` is for a person."""
+
+    kind: Kind
+    because: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Papers that a model keeps: their token ids, what the encoder gives them in float32, and what int8 needs.
+
+    `logits` (papers, outputs) are the encoder's, `linear_logits` (papers, labels) the linear model's, 0 without one.
+    """
+
+    token_ids: Sequence[list[int]]
+    logits: Scores
+    linear_logits: Scores
+    spans: Spans
+
+    @classmethod
+    def read(cls, folder: Path) -> Reference | None:
+        """That of a model folder; None where there is none. Raises ModelError where it is broken."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = folder / REFERENCE_FILE
+        if not path.exists():
+            return None
+        try:
+            tensors = load_file(path)
+            lengths = tensors["lengths"].tolist()
+            token_ids = [paper.tolist() for paper in tensors["token_ids"].split(lengths)]
+            logits = cast(Scores, tensors["logits"].float().numpy())
+            linear_logits = cast(Scores, tensors["linear_logits"].float().numpy())
+        except (SafetensorError, KeyError, RuntimeError, OSError) as error:
+            raise ModelError(f"{path}: cannot be read: {' '.join(str(error).split())[:300]}") from None
+        tables = all(each.ndim == 2 and len(each) == len(token_ids) for each in (logits, linear_logits))
+        if not token_ids or not tables or min(lengths) < 1:
+            raise ModelError(f"{path}: not as `arxivclf train` writes it")
+        spans = {name.removeprefix(_SPAN): span for name, span in tensors.items() if name.startswith(_SPAN)}
+        return cls(token_ids, logits, linear_logits, spans)
+
+    def write(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {
+            "lengths": torch.tensor([len(paper) for paper in self.token_ids], dtype=torch.int32),
+            "token_ids": torch.tensor([token for paper in self.token_ids for token in paper], dtype=torch.int32),
+            "logits": torch.from_numpy(self.logits),
+            "linear_logits": torch.from_numpy(np.ascontiguousarray(self.linear_logits)),
+            **{_SPAN + name: span.cpu().contiguous() for name, span in self.spans.items()},
+        }
+        save_file(tensors, folder / REFERENCE_FILE)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the reference papers said of a backend: the largest change of a score, and the labels that changed."""
+
+    drift: float
+    changed: int
+    labels: int
+    papers: int
+
+    @property
+    def good(self) -> bool:
+        return self.drift <= MOST_DRIFT and self.changed <= MOST_CHANGED * self.labels
+
+    def refused(self, kind: Kind) -> str:
+        """Why, in words."""
+        return (
+            f"{kind} refused: on {self.papers:,} papers kept in the model, a score drifts by {self.drift:.3f} and"
+            f" {self.changed:,} of {self.labels:,} labels change"
+        )
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How a model makes scores of the linear model's logits and the encoder's, and which scores are a yes.
+
+    `mark` is the same for two models that judge alike.
+    """
+
+    scores: Callable[[Scores, Scores], Scores]
+    thresholds: Sequence[float]
+    mark: str
+
+
+def keep_reference(
+    folder: Path, encoder: Encoder, token_ids: Sequence[list[int]], linear_logits: Scores | None = None
+) -> None:
+    """Keep reference papers in a model folder that has its weights: 1,000 of these at most, evenly chosen.
+
+    They are computed in float32 by transformers, whatever the device trained in.
+    """
+    step = max(1, -(-len(token_ids) // REFERENCE_PAPERS))
+    chosen = list(token_ids[::step])
+    if not chosen:
+        return
+    if encoder.device.widths:
+        # A device that compiles would compile all that is asked here once more.
+        plain = Encoder.load(folder, encoder.max_tokens, find("cpu", "float32"))
+    else:
+        plain = replace(encoder, device=replace(encoder.device, precision=torch.float32), packed=None)
+    spans: Spans = Packed(plain.model, "float32").watch(chosen) if fits(plain.model) else {}
+    if linear_logits is None:
+        linear_logits = np.zeros((len(token_ids), len(encoder.label_names)), np.float32)
+    Reference(chosen, plain.logits(chosen), linear_logits[::step], spans).write(folder)
+
+
+def candidates(device: Device, processor: Mapping[str, object]) -> Iterator[Backend]:
+    """The backends worth trying on a device, fastest first; `processor` is what torch says of the CPU.
+
+    Measured on two cores with avx512_bf16 and avx512_vnni, products per second: float32 0.2 T, bfloat16 0.44, int8 0.8.
+    """
+
+    def first(*features: str) -> str:
+        return next((feature for feature in features if processor.get(feature)), "")
+
+    if device.widths or device.where.type not in ("cpu", "cuda"):
+        return
+    if device.where.type == "cuda":
+        if device.precision == torch.bfloat16:
+            yield Backend("bfloat16", device.reason.partition(": ")[2] or device.reason)
+        return
+    integers = first("amx_int8", "avx512_vnni")
+    if integers and not device.asked and torch.backends.mkldnn.is_available():
+        yield Backend("int8", f"the processor has {integers}")
+    if device.precision == torch.bfloat16:
+        yield Backend("bfloat16", device.reason.partition(": ")[2] or device.reason)
+    else:
+        yield Backend("float32", device.reason.partition(": ")[2] or device.reason)
+
+
+def choose(folder: Path, encoder: Encoder, judge: Judge) -> Encoder:
+    """The encoder with the fastest backend that gives the same scores on the reference papers; its device says why.
+
+    A model without reference papers, or that is no BERT, stays with transformers.
+    """
+    reference = Reference.read(folder)
+    if reference is None or not fits(encoder.model):
+        return encoder
+    processor = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if reference.logits.shape[1] != len(encoder.label_names):
+        raise ModelError(f"{folder / REFERENCE_FILE}: of another model than the one beside it")
+    refusals: list[str] = []
+    for backend in candidates(encoder.device, processor):
+        memory = _memory(encoder, backend, judge, processor)
+        checked = _recall(memory)
+        faster: Encoder | None = None
+        if checked is None or checked.good:
+            reason = f"{encoder.device.where.type} in {backend.kind} without padding: {backend.because}"
+            device = replace(encoder.device, reason="; ".join([reason, *refusals]))
+            try:
+                faster = replace(encoder, packed=Packed(encoder.model, backend.kind, reference.spans), device=device)
+                checked = checked or check(faster, reference, judge)
+            except (KeyError, IndexError, RuntimeError) as error:
+                why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                raise ModelError(
+                    f"{folder / REFERENCE_FILE}: of another model than the one beside it ({why})"
+                ) from None
+            _remember(memory, checked)
+        if checked.good and faster is not None:
+            return faster
+        refusals.append(checked.refused(backend.kind))
+    return replace(encoder, device=replace(encoder.device, reason="; ".join([encoder.device.reason, *refusals])))
+
+
+def check(encoder: Encoder, reference: Reference, judge: Judge) -> Checked:
+    """Label the reference papers with an encoder, and compare."""
+    logits = encoder.logits(reference.token_ids)
+    before, now = (judge.scores(reference.linear_logits, each) for each in (reference.logits, logits))
+    thresholds = np.asarray(judge.thresholds)
+    changed = int(((before >= thresholds) != (now >= thresholds)).sum())
+    # What is no number is as far off as can be.
+    drift = float(np.nan_to_num(np.abs(now - before), nan=1.0).max())
+    return Checked(drift, changed, now.size, len(now))
+
+
+def _memory(encoder: Encoder, backend: Backend, judge: Judge, processor: Mapping[str, object]) -> Path:
+    """The file that remembers a check; another for whatever could change what it finds."""
+    where = encoder.device.where
+    machine = torch.cuda.get_device_name(where) if where.type == "cuda" else repr(sorted(processor.items()))
+    parts = (_VERSION, judge.mark, backend.kind, torch.__version__, transformers.__version__, machine)
+    name = f"{xxhash.xxh3_128_hexdigest(repr(parts).encode())}.json"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arxivclf" / "backends" / name
+
+
+def _recall(memory: Path) -> Checked | None:
+    try:
+        return Checked(**json.loads(memory.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _remember(memory: Path, checked: Checked) -> None:
+    # Where nothing can be written, the next labelling checks again.
+    with suppress(DataError), whole_file(memory) as file:
+        file.write(json.dumps(asdict(checked)).encode())

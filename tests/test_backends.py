@@ -1,0 +1,236 @@
+"""Faster ways through the encoder: the same logits as transformers', whoever the neighbours are, or refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import PAPERS, read_jsonl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arxivclf import Classifier
+from arxivclf.errors import ModelError
+from arxivclf.model import backends, packed
+from arxivclf.model.backends import Backend, Checked, Judge, Reference, candidates, check, choose
+from arxivclf.model.calibration import sigmoid
+from arxivclf.model.devices import Device, find
+from arxivclf.model.encoder import Encoder
+from arxivclf.model.packed import Packed, fits
+from arxivclf.model.safety import REFERENCE_FILE
+
+VNNI = bool(torch.cpu.get_capabilities().get("avx512_vnni"))
+BFLOAT16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+KINDS = [
+    "float32",
+    pytest.param("bfloat16", marks=pytest.mark.skipif(not BFLOAT16, reason="no avx512_bf16 here")),
+    pytest.param("int8", marks=pytest.mark.skipif(not VNNI, reason="no avx512_vnni here")),
+]
+JUDGE = Judge(
+    lambda linear_logits, logits: sigmoid(logits.astype(np.float64)).astype(np.float32), [0.5, 0.5], "sigmoid"
+)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_base: Path) -> Encoder:
+    """Two labels, weights large enough that attention has something to choose between."""
+    torch.manual_seed(7)
+    made = Encoder.start(tiny_base, ["ai", "cv"], 128, find("cpu", "float32"))
+    with torch.no_grad():
+        for name, weights in made.model.named_parameters():
+            if name.endswith("weight") and weights.ndim == 2:
+                weights.mul_(4)
+    return made
+
+
+@pytest.fixture(scope="module")
+def token_ids(encoder: Encoder) -> list[list[int]]:
+    texts = [f"{row['title']}. {row['abstract']}" for row in read_jsonl(PAPERS)][:80]
+    return encoder.tokenize([text[: 40 + 37 * place % 900] for place, text in enumerate(texts)])
+
+
+@pytest.fixture(scope="module")
+def spans(encoder: Encoder, token_ids: list[list[int]]) -> Any:
+    return Packed(encoder.model, "float32").watch(token_ids)
+
+
+def faster(encoder: Encoder, kind: Any, spans: Any) -> Encoder:
+    return replace(encoder, packed=Packed(encoder.model, kind, spans))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_equals_transformers(kind: Any, encoder: Encoder, token_ids: list[list[int]], spans: Any) -> None:
+    """Against transformers itself, one paper at a time, without padding."""
+    with torch.inference_mode():
+        want = np.concatenate([encoder.model(torch.tensor([paper])).logits.numpy() for paper in token_ids])
+    counted: list[int] = []
+    got = faster(encoder, kind, spans).logits(token_ids, counted.append)
+    assert got.dtype == np.float32
+    assert sum(counted) == len(token_ids)
+    error, spread = np.abs(got - want), want.std()
+    assert error.max() < {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.5}[kind] * spread
+    assert error.mean() < {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.1}[kind] * spread
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None)
+@given(order=st.permutations(range(80)), count=st.integers(1, 80))
+def test_a_score_does_not_depend_on_the_neighbours(
+    kind: Any, order: list[int], count: int, encoder: Encoder, token_ids: list[list[int]], spans: Any
+) -> None:
+    """Any papers in any order: each gets the bits that it gets among all."""
+    quick = faster(encoder, kind, spans)
+    whole = quick.logits(token_ids)
+    chosen = order[:count]
+    np.testing.assert_array_equal(quick.logits([token_ids[row] for row in chosen]), whole[chosen])
+
+
+@given(st.lists(st.integers(1, 128), min_size=0, max_size=300))
+def test_batches_hold_every_paper_once(lengths: list[int]) -> None:
+    papers = [[length] * length for length in lengths]
+    seen = []
+    for batch in packed.packed(papers, 256):
+        assert len(batch.ids) == len(batch.positions) == 256
+        assert 0 < len(batch.rows) <= len(batch.firsts) == packed.papers_at_most(256)
+        for place, row in enumerate(batch.rows):
+            start, end = batch.starts[place : place + 2]
+            assert batch.ids[start:end].tolist() == papers[row]
+            assert batch.positions[start:end].tolist() == list(range(len(papers[row])))
+            assert batch.firsts[place] == start
+        seen += batch.rows.tolist()
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_other_architectures_are_left_to_transformers(encoder: Encoder, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig
+    from transformers import DistilBertForSequenceClassification as Other
+
+    assert fits(encoder.model)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    assert not fits(BertForSequenceClassification(BertConfig(**small, hidden_act="relu")))
+    assert not fits(Other(DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=16)))
+
+
+@pytest.mark.parametrize("size", [0.5, 10.0])
+def test_attention_in_steps_is_attention(size: float) -> None:
+    """Also where the exponential of a score would overflow."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(3, 40, 16).mul_(size if at < 2 else 1).bfloat16() for at in range(3))
+    want = torch.nn.functional.scaled_dot_product_attention(query.float(), key.float(), value.float(), scale=1.0)
+    assert (packed._attend(query, key, value).float() - want).abs().mean() < 0.02
+
+
+def test_the_processor_decides() -> None:
+    cpu, as_asked = Device(torch.device("cpu"), torch.bfloat16, "cpu in bfloat16: why"), torch.device("cpu")
+    both = {"avx512_vnni": True, "avx512_bf16": True}
+    assert [one.kind for one in candidates(cpu, both)] == ["int8", "bfloat16"]
+    assert [one.kind for one in candidates(replace(cpu, precision=torch.float32), {})] == ["float32"]
+    asked = Device(as_asked, torch.float32, "cpu in float32, as asked for", asked=True)
+    assert [one.kind for one in candidates(asked, both)] == ["float32"]
+    gpu = Device(torch.device("cuda"), torch.bfloat16, "cuda in bfloat16: compute capability 9.0")
+    assert list(candidates(gpu, both)) == [Backend("bfloat16", "compute capability 9.0")]
+    assert not list(candidates(replace(gpu, widths=(64, 128)), both))
+
+
+def test_a_trained_model_keeps_its_reference(model: Path) -> None:
+    """The papers of the test split, with the logits that transformers gives them in float32."""
+    reference = Reference.read(model)
+    assert reference is not None
+    plain = Encoder.load(model, 48, find("cpu", "float32"))
+    np.testing.assert_allclose(reference.logits, plain.logits(reference.token_ids), rtol=1e-5, atol=1e-6)
+    (loaded,) = Classifier.load(model, device="cpu").models
+    assert loaded.encoder.packed is not None
+    assert "without padding" in loaded.encoder.device.reason
+
+
+def test_a_model_without_reference_stays_with_transformers(model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "older")
+    (folder / REFERENCE_FILE).unlink()
+    (loaded,) = Classifier.load(folder, device="cpu").models
+    assert loaded.encoder.packed is None
+    assert "without padding" not in loaded.encoder.device.reason
+
+
+def test_a_backend_that_drifts_is_refused(
+    encoder: Encoder, token_ids: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is checked once, and what was found is believed from then on."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    device = replace(encoder.device, precision=torch.float32, asked=False, reason="cpu in float32: nothing better")
+    plain = replace(encoder, device=device)
+    backends.keep_reference(tmp_path, plain, token_ids)
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    good = choose(tmp_path, plain, JUDGE)
+    assert good.packed is not None
+    assert good.device.reason == "cpu in float32 without padding: nothing better"
+
+    right = Packed.logits
+    monkeypatch.setattr(Packed, "logits", lambda self, *more: right(self, *more) + 0.5)
+    assert choose(tmp_path, plain, JUDGE).packed is not None, "checked again"
+    other = replace(JUDGE, mark="another")
+    for _ in range(2):
+        refused = choose(tmp_path, plain, other)
+        assert refused.packed is None
+        assert refused.device.reason.startswith("cpu in float32: nothing better; float32 refused: on 80 papers kept")
+        monkeypatch.setattr(Packed, "logits", None)
+
+
+def test_what_is_refused() -> None:
+    assert Checked(0.02, 2, 2_000, 1_000).good
+    assert not Checked(0.021, 0, 2_000, 1_000).good
+    assert not Checked(0.0, 3, 2_000, 1_000).good
+
+
+def test_a_check_counts_labels_and_the_largest_drift(encoder: Encoder, token_ids: list[list[int]]) -> None:
+    logits = encoder.logits(token_ids)
+    moved = logits.copy()
+    moved[3, 1] = -logits[3, 1]
+    found = check(encoder, Reference(token_ids, moved, np.zeros_like(moved), {}), JUDGE)
+    scores = sigmoid(np.array([logits[3, 1], moved[3, 1]], dtype=np.float64))
+    assert found == Checked(pytest.approx(abs(scores[0] - scores[1]), abs=1e-5), 1, 160, 80)
+
+
+def test_a_reference_of_another_model_is_an_error(
+    encoder: Encoder, token_ids: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Reference(token_ids, *(np.zeros((len(token_ids), 3), dtype=np.float32) for _ in range(2)), {}).write(tmp_path)
+    with pytest.raises(ModelError, match="of another model"):
+        choose(tmp_path, encoder, JUDGE)
+    (tmp_path / REFERENCE_FILE).write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match="cannot be read"):
+        choose(tmp_path, encoder, JUDGE)
+
+
+def test_the_attention_of_a_gpu_is_there() -> None:
+    """No GPU computes here; but what is asked of torch there exists, with these parameters."""
+    import inspect
+
+    from torch.nn.attention.varlen import varlen_attn
+
+    first = list(inspect.signature(varlen_attn).parameters)[:7]
+    assert first == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+
+
+def test_threads_change_nothing(encoder: Encoder, token_ids: list[list[int]], spans: Any) -> None:
+    """Batches are parted among threads, never a batch; whoever stops the work in between leaves torch as it was."""
+    before = torch.get_num_threads()
+    quick = faster(encoder, "float32", spans)
+    one = quick.logits(token_ids * 5)
+    try:
+        torch.set_num_threads(3)
+        np.testing.assert_array_equal(quick.logits(token_ids * 5), one)
+
+        def stop(papers: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            quick.logits(token_ids * 5, stop)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
