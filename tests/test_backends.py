@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from hypothesis import strategies as st
 from arxivclf import Classifier
 from arxivclf.errors import ModelError
 from arxivclf.model import backends, packed
-from arxivclf.model.backends import Backend, Checked, Judge, Reference, candidates, check, choose
+from arxivclf.model.backends import Candidate, Checked, Judge, Reference, candidates, check, choose
 from arxivclf.model.calibration import sigmoid
+from arxivclf.model.compiled import Compiled
 from arxivclf.model.devices import Device, find
 from arxivclf.model.encoder import Encoder
 from arxivclf.model.packed import Packed, fits
@@ -26,10 +29,11 @@ from arxivclf.model.safety import REFERENCE_FILE
 
 VNNI = bool(torch.cpu.get_capabilities().get("avx512_vnni"))
 BFLOAT16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-KINDS = [
-    "float32",
-    pytest.param("bfloat16", marks=pytest.mark.skipif(not BFLOAT16, reason="no avx512_bf16 here")),
-    pytest.param("int8", marks=pytest.mark.skipif(not VNNI, reason="no avx512_vnni here")),
+_ABLE = {"float32": True, "bfloat16": BFLOAT16, "int8": VNNI}
+WAYS = [
+    pytest.param(engine, kind, marks=pytest.mark.skipif(not able, reason=f"this processor is not made for {kind}"))
+    for engine in ("torch", "openvino")
+    for kind, able in _ABLE.items()
 ]
 JUDGE = Judge(
     lambda linear_logits, logits: sigmoid(logits.astype(np.float64)).astype(np.float32), [0.5, 0.5], "sigmoid"
@@ -59,17 +63,27 @@ def spans(encoder: Encoder, token_ids: list[list[int]]) -> Any:
     return Packed(encoder.model, "float32").watch(token_ids)
 
 
-def faster(encoder: Encoder, kind: Any, spans: Any) -> Encoder:
-    return replace(encoder, packed=Packed(encoder.model, kind, spans))
+@pytest.fixture(scope="module")
+def faster(encoder: Encoder, token_ids: list[list[int]], spans: Any, tmp_path_factory: Any) -> Callable[..., Encoder]:
+    """The encoder with a backend, each made once."""
+
+    @cache
+    def made(engine: str, kind: Any) -> Encoder:
+        if engine == "torch":
+            return replace(encoder, backend=Packed(encoder.model, kind, spans))
+        folder = tmp_path_factory.mktemp("openvino") / "converted"
+        return replace(encoder, backend=Compiled(encoder.model, kind, token_ids, 0, BFLOAT16, folder))
+
+    return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_packed_equals_transformers(kind: Any, encoder: Encoder, token_ids: list[list[int]], spans: Any) -> None:
+@pytest.mark.parametrize(("engine", "kind"), WAYS)
+def test_it_equals_transformers(engine: str, kind: str, encoder: Encoder, token_ids: Any, faster: Any) -> None:
     """Against transformers itself, one paper at a time, without padding."""
     with torch.inference_mode():
         want = np.concatenate([encoder.model(torch.tensor([paper])).logits.numpy() for paper in token_ids])
     counted: list[int] = []
-    got = faster(encoder, kind, spans).logits(token_ids, counted.append)
+    got = faster(engine, kind).logits(token_ids, counted.append)
     assert got.dtype == np.float32
     assert sum(counted) == len(token_ids)
     error, spread = np.abs(got - want), want.std()
@@ -77,14 +91,14 @@ def test_packed_equals_transformers(kind: Any, encoder: Encoder, token_ids: list
     assert error.mean() < {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.1}[kind] * spread
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("engine", "kind"), WAYS)
 @settings(max_examples=15, deadline=None)
 @given(order=st.permutations(range(80)), count=st.integers(1, 80))
 def test_a_score_does_not_depend_on_the_neighbours(
-    kind: Any, order: list[int], count: int, encoder: Encoder, token_ids: list[list[int]], spans: Any
+    engine: str, kind: str, order: list[int], count: int, token_ids: list[list[int]], faster: Any
 ) -> None:
     """Any papers in any order: each gets the bits that it gets among all."""
-    quick = faster(encoder, kind, spans)
+    quick = faster(engine, kind)
     whole = quick.logits(token_ids)
     chosen = order[:count]
     np.testing.assert_array_equal(quick.logits([token_ids[row] for row in chosen]), whole[chosen])
@@ -104,6 +118,36 @@ def test_batches_hold_every_paper_once(lengths: list[int]) -> None:
             assert batch.firsts[place] == start
         seen += batch.rows.tolist()
     assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_what_was_converted_is_kept(
+    encoder: Encoder, token_ids: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time nothing is converted; what is broken is made again, and nowhere to keep it is no error."""
+    import openvino
+
+    def made(folder: Path) -> Any:
+        return Compiled(encoder.model, "float32", token_ids, 0, False, folder).logits(token_ids, 2, lambda papers: None)
+
+    right, conversions = openvino.convert_model, []
+    monkeypatch.setattr(openvino, "convert_model", lambda *a, **k: conversions.append(1) or right(*a, **k))
+    first = made(tmp_path / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    np.testing.assert_array_equal(made(tmp_path / "cache"), first)
+    assert len(conversions) == 1
+    (tmp_path / "cache" / "model.xml").write_text("<not a model")
+    np.testing.assert_array_equal(made(tmp_path / "cache"), first)
+    (tmp_path / "file").touch()
+    np.testing.assert_array_equal(made(tmp_path / "file" / "cache"), first)
+    assert len(conversions) == 3
+
+
+def test_nobody_is_told_of_a_conversion(encoder: Encoder, token_ids: list[list[int]], tmp_path: Path) -> None:
+    """OpenVINO reports its use over the network unless it was told not to."""
+    from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
+
+    Compiled(encoder.model, "float32", token_ids, 0, False, tmp_path / "cache")
+    assert OptInChecker().check(False) == ConsentCheckResult.DECLINED
 
 
 def test_other_architectures_are_left_to_transformers(encoder: Encoder, tmp_path: Path) -> None:
@@ -128,13 +172,21 @@ def test_attention_in_steps_is_attention(size: float) -> None:
 def test_the_processor_decides() -> None:
     cpu, as_asked = Device(torch.device("cpu"), torch.bfloat16, "cpu in bfloat16: why"), torch.device("cpu")
     both = {"avx512_vnni": True, "avx512_bf16": True}
-    assert [one.kind for one in candidates(cpu, both)] == ["int8", "bfloat16"]
-    assert [one.kind for one in candidates(replace(cpu, precision=torch.float32), {})] == ["float32"]
+
+    def names(device: Device, processor: dict[str, bool], openvino: bool = False) -> list[str]:
+        return [one.name for one in candidates(device, processor, openvino)]
+
+    assert names(cpu, both) == ["int8 without padding", "bfloat16 without padding"]
+    compiled, plain = ["int8 by OpenVINO", "int8 without padding"], ["bfloat16 by OpenVINO", "bfloat16 without padding"]
+    assert names(cpu, both, openvino=True) == compiled + plain
+    laptop = replace(cpu, precision=torch.float32)
+    assert names(laptop, {}) == ["float32 without padding"]
+    assert names(laptop, {"avx_vnni": True}, openvino=True)[0] == "int8 by OpenVINO"
     asked = Device(as_asked, torch.float32, "cpu in float32, as asked for", asked=True)
-    assert [one.kind for one in candidates(asked, both)] == ["float32"]
+    assert names(asked, both) == ["float32 without padding"]
     gpu = Device(torch.device("cuda"), torch.bfloat16, "cuda in bfloat16: compute capability 9.0")
-    assert list(candidates(gpu, both)) == [Backend("bfloat16", "compute capability 9.0")]
-    assert not list(candidates(replace(gpu, widths=(64, 128)), both))
+    assert list(candidates(gpu, both, True)) == [Candidate("torch", "bfloat16", "compute capability 9.0")]
+    assert not names(replace(gpu, widths=(64, 128)), both)
 
 
 def test_a_trained_model_keeps_its_reference(model: Path) -> None:
@@ -144,7 +196,7 @@ def test_a_trained_model_keeps_its_reference(model: Path) -> None:
     plain = Encoder.load(model, 48, find("cpu", "float32"))
     np.testing.assert_allclose(reference.logits, plain.logits(reference.token_ids), rtol=1e-5, atol=1e-6)
     (loaded,) = Classifier.load(model, device="cpu").models
-    assert loaded.encoder.packed is not None
+    assert loaded.encoder.backend is not None
     assert "without padding" in loaded.encoder.device.reason
 
 
@@ -152,7 +204,7 @@ def test_a_model_without_reference_stays_with_transformers(model: Path, tmp_path
     folder = shutil.copytree(model, tmp_path / "older")
     (folder / REFERENCE_FILE).unlink()
     (loaded,) = Classifier.load(folder, device="cpu").models
-    assert loaded.encoder.packed is None
+    assert loaded.encoder.backend is None
     assert "without padding" not in loaded.encoder.device.reason
 
 
@@ -165,19 +217,38 @@ def test_a_backend_that_drifts_is_refused(
     plain = replace(encoder, device=device)
     backends.keep_reference(tmp_path, plain, token_ids)
     monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    assert choose(tmp_path, plain, JUDGE).device.reason == "cpu in float32 by OpenVINO: nothing better"
+    monkeypatch.setattr(backends, "openvino_versions", lambda: None)
     good = choose(tmp_path, plain, JUDGE)
-    assert good.packed is not None
+    assert good.backend is not None
     assert good.device.reason == "cpu in float32 without padding: nothing better"
 
     right = Packed.logits
     monkeypatch.setattr(Packed, "logits", lambda self, *more: right(self, *more) + 0.5)
-    assert choose(tmp_path, plain, JUDGE).packed is not None, "checked again"
+    assert choose(tmp_path, plain, JUDGE).backend is not None, "checked again"
     other = replace(JUDGE, mark="another")
     for _ in range(2):
         refused = choose(tmp_path, plain, other)
-        assert refused.packed is None
-        assert refused.device.reason.startswith("cpu in float32: nothing better; float32 refused: on 80 papers kept")
+        assert refused.backend is None
+        assert refused.device.reason.startswith("cpu in float32: nothing better; float32 without padding refused: on 80")
         monkeypatch.setattr(Packed, "logits", None)
+
+
+def test_a_backend_that_fails_is_not_taken(
+    encoder: Encoder, token_ids: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was remembered: the next is tried, and the user told."""
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("no such\ninstruction")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    backends.keep_reference(tmp_path, encoder, token_ids)
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    monkeypatch.setattr(Compiled, "logits", fails)
+    chosen = choose(tmp_path, encoder, JUDGE)
+    assert chosen.arithmetic == "float32 without padding"
+    assert chosen.device.reason.endswith("; float32 by OpenVINO failed: no such instruction")
 
 
 def test_what_is_refused() -> None:
@@ -217,10 +288,10 @@ def test_the_attention_of_a_gpu_is_there() -> None:
     assert first == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
 
 
-def test_threads_change_nothing(encoder: Encoder, token_ids: list[list[int]], spans: Any) -> None:
+def test_threads_change_nothing(token_ids: list[list[int]], faster: Any) -> None:
     """Batches are parted among threads, never a batch; whoever stops the work in between leaves torch as it was."""
     before = torch.get_num_threads()
-    quick = faster(encoder, "float32", spans)
+    quick = faster("torch", "float32")
     one = quick.logits(token_ids * 5)
     try:
         torch.set_num_threads(3)

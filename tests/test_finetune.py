@@ -234,7 +234,7 @@ def test_the_validation_loss_is_the_mean_entropy(model: Path) -> None:
     chosen = [row for row, side in zip(rows, sides, strict=True) if side == VALIDATION]
     (loaded,) = Classifier.load(model, device="cpu").models
     texts = [" ".join(f"{row['title']}. {row['abstract']}".split()) for row in chosen]
-    as_in_training = replace(loaded.encoder, packed=None)
+    as_in_training = replace(loaded.encoder, backend=None)
     logits = torch.from_numpy(as_in_training.logits(loaded.tokenize(texts))[:, 0])
     ai = {"cs.AI", "cs.CL", "cs.CV", "cs.LG", "cs.MA", "cs.RO", "stat.ML"}
     truth = torch.tensor([float(bool(ai & set(row["categories"].split()))) for row in chosen])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from arxivclf.model import batches
 from arxivclf.model.devices import Device
 from arxivclf.model.folder import TOKENIZER_FILES, fingerprint
 from arxivclf.model.labels import Scores
-from arxivclf.model.packed import Packed
 
 # Larger batches were slower on every CPU measured: the activations fall out of the cache.
 TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536, "xla": 16_384}
@@ -29,12 +28,22 @@ TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536, "xla": 16_384}
 _TAKE_READY_MASKS = ("albert", "bert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
 
 
+class Backend(Protocol):
+    """A faster way to compute the logits of one encoder."""
+
+    name: str
+    """The same for two that give the same logits on one machine."""
+
+    def logits(self, token_ids: Sequence[list[int]], outputs: int, advance: Callable[[int], None]) -> Scores:
+        """As `Encoder.logits`, for `outputs` outputs."""
+
+
 @dataclass(frozen=True)
 class Encoder:
     """A sequence classifier, one output for each label, and the tokenizer that it was made for.
 
     `softmax` says that its outputs exclude each other; else each is a sigmoid of its own. `tokenizing` is the same for
-    two encoders that make the same token ids of a text. Where `packed` is given, logits are computed by it, from the
+    two encoders that make the same token ids of a text. Where `backend` is given, logits are computed by it, from the
     weights as they were when it was made; `backends` gives it to a model that is to label.
     """
 
@@ -44,7 +53,7 @@ class Encoder:
     device: Device
     softmax: bool
     tokenizing: str
-    packed: Packed | None = None
+    backend: Backend | None = None
 
     @classmethod
     def start(cls, base: Path, label_names: Sequence[str], max_tokens: int, device: Device) -> Encoder:
@@ -101,7 +110,7 @@ class Encoder:
     def arithmetic(self) -> str:
         """How logits are computed: the same word for two encoders that give the same ones on one machine."""
         plain = str(self.device.precision).removeprefix("torch.")
-        return plain if self.packed is None else f"{self.packed.kind} packed"
+        return plain if self.backend is None else self.backend.name
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), configuration and tokenizer as transformers does."""
@@ -154,8 +163,8 @@ class Encoder:
         `advance` is called with the count of papers after each batch.
         """
         self.model.eval()
-        if self.packed is not None:
-            return self.packed.logits(token_ids, len(self.label_names), advance)
+        if self.backend is not None:
+            return self.backend.logits(token_ids, len(self.label_names), advance)
         logits = np.empty((len(token_ids), len(self.label_names)), dtype=np.float32)
         lengths = [len(paper) for paper in token_ids]
         budget = TOKENS_PER_BATCH[self.device.where.type] * self.device.cores

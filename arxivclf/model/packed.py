@@ -126,7 +126,8 @@ class Packed:
         self._device = torch.device(model.device)
         self._heads: int = model.config.num_attention_heads
         self._longest: int = model.config.max_position_embeddings
-        self.kind, self._spans = kind, spans or {}
+        self.name = f"{kind} without padding"
+        self._kind, self._spans = kind, spans or {}
         # What attention computes in.
         half = kind == "bfloat16" or (kind == "int8" and bfloat16_is_fast(self._device)[0])
         self._precision = torch.bfloat16 if half else torch.float32
@@ -149,9 +150,9 @@ class Packed:
                 torch.cat([getattr(part, of).detach() * share for part, share in zip(parts, shares, strict=True)])
                 for of in ("weight", "bias")
             )
-            if self.kind == "float32":
+            if self._kind == "float32":
                 made: Product = Float32(weight, bias, with_gelu, rows)
-            elif self.kind == "bfloat16" or rows < every:
+            elif self._kind == "bfloat16" or rows < every:
                 # The few rows of the last layer cost nothing, and nothing after them evens their errors out.
                 made = Bfloat16(weight, bias, with_gelu, rows)
             elif name.endswith("down"):

@@ -1,0 +1,164 @@
+"""A BERT compiled for a CPU by OpenVINO (the extra of that name), in 8-bit integers by NNCF, bfloat16 or float32.
+
+In the last layer only the first token of a paper goes on, for only that is read: of six layers this saves a seventh of
+the work. What was converted is kept beside other caches, so that only the first labelling waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.nn.functional import gelu, scaled_dot_product_attention
+from transformers import PreTrainedModel
+
+from arxivclf.model import batches
+from arxivclf.model.labels import Scores
+from arxivclf.model.products import Kind
+
+# Larger batches were no faster, and more of their last ones is filled up.
+_TOKENS_PER_BATCH = 1_024
+# What is added to the scores of padding; its exponential is 0 in every precision.
+_NEVER = -10_000.0
+_CALIBRATION_PAPERS = 100
+
+
+class Compiled:
+    """The forward pass of a BERT with its head, converted and compiled."""
+
+    def __init__(
+        self, model: PreTrainedModel, kind: Kind, papers: Sequence[list[int]], padding: int, bfloat16: bool, cache: Path
+    ) -> None:
+        """`papers` are token ids that ranges are taken from, for int8; what is not in it has `bfloat16` or float32.
+
+        `cache` is the folder of what was converted for this model and kind.
+        """
+        with _quietly():
+            import openvino
+
+        self.name = f"{kind} by OpenVINO"
+        self._padding = padding
+        core = openvino.Core()
+        found = None
+        with suppress(RuntimeError, OSError):
+            # A broken cache is made again.
+            found = core.read_model(cache / "model.xml")
+        if found is None:
+            found = _converted(model, kind, papers[:_CALIBRATION_PAPERS], padding)
+            _keep(found, cache)
+        precision = "f32" if kind == "float32" or not bfloat16 else "bf16"
+        how = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
+        self._queue = openvino.AsyncInferQueue(core.compile_model(found, "CPU", how))
+
+    def logits(self, token_ids: Sequence[list[int]], outputs: int, advance: Callable[[int], None]) -> Scores:
+        """The logits of tokenised papers, float32 (papers, outputs), in their order; `advance` as in `Encoder`."""
+        logits = np.empty((len(token_ids), outputs), dtype=np.float32)
+        done: deque[int] = deque()
+
+        def keep(request: Any, rows: batches.Indices) -> None:
+            logits[rows] = request.get_output_tensor(0).data[: len(rows)]
+            done.append(len(rows))
+
+        self._queue.set_callback(keep)
+        lengths = [len(paper) for paper in token_ids]
+        try:
+            for rows, shape in batches.of_one_shape(lengths, _TOKENS_PER_BATCH):
+                papers = [token_ids[row] for row in rows.tolist()]
+                self._queue.start_async(_inputs(papers, self._padding, shape), rows)
+                while done:
+                    advance(done.popleft())
+        finally:
+            self._queue.wait_all()
+        while done:
+            advance(done.popleft())
+        return logits
+
+
+class _FirstToken(torch.nn.Module):
+    """The same as a BertForSequenceClassification, but for the last layer, which only the first token goes through."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = cast(Any, model)
+        self.heads: int = model.config.num_attention_heads
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits (papers, outputs) of token ids and mask, both int64 (papers, width)."""
+        bert = self.model.bert
+        there = bert.embeddings
+        # All tokens are of the first type.
+        places = there.position_embeddings.weight[: input_ids.shape[1]] + there.token_type_embeddings.weight[0]
+        rows = there.LayerNorm(there.word_embeddings(input_ids) + places)
+        mask = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * _NEVER
+        last = len(bert.encoder.layer) - 1
+        for at, layer in enumerate(bert.encoder.layer):
+            attention = layer.attention.self
+            key, value = (self._by_head(part(rows)) for part in (attention.key, attention.value))
+            rows = rows[:, :1] if at == last else rows
+            query = self._by_head(attention.query(rows))
+            mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+            rows = layer.attention.output.LayerNorm(layer.attention.output.dense(mixed) + rows)
+            rows = layer.output.LayerNorm(layer.output.dense(gelu(layer.intermediate.dense(rows))) + rows)
+        logits: torch.Tensor = self.model.classifier(torch.tanh(bert.pooler.dense(rows[:, 0])))
+        return logits
+
+    def _by_head(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _inputs(papers: Sequence[list[int]], padding: int, shape: tuple[int, int] | None = None) -> dict[str, Any]:
+    ids, mask = batches.pad(papers, padding, shape)
+    return {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+
+
+def _converted(model: PreTrainedModel, kind: Kind, papers: Sequence[list[int]], padding: int) -> Any:
+    with _quietly():
+        import openvino
+
+    # Two papers of unlike length, so that nothing of them is taken for a constant.
+    example = {name: torch.from_numpy(part) for name, part in _inputs([papers[0], papers[0][:1]], padding).items()}
+    with torch.inference_mode(), _quietly():
+        found = openvino.convert_model(_FirstToken(model).eval(), example_input=example)
+        if kind == "int8":
+            import nncf
+
+            data = nncf.Dataset([_inputs([paper], padding) for paper in papers])
+            found = nncf.quantize(found, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(papers))
+    return found
+
+
+def _keep(converted: Any, cache: Path) -> None:
+    import openvino
+
+    # Where nothing can be written, the next labelling converts again; where another did so first, its own stands.
+    with suppress(OSError, RuntimeError):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache.parent, prefix=".unfinished-") as name:
+            openvino.save_model(converted, Path(name, "model.xml"), compress_to_fp16=False)
+            Path(name).rename(cache)
+            Path(name).mkdir()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """OpenVINO and NNCF without bars and warnings, and without what they tell their makers of each use."""
+    with suppress(ImportError):
+        from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
+
+        OptInChecker.check = lambda *_, **__: ConsentCheckResult.DECLINED
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()), warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
