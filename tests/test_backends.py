@@ -230,7 +230,7 @@ def test_a_backend_that_drifts_is_refused(
     for _ in range(2):
         refused = choose(tmp_path, plain, other)
         assert refused.backend is None
-        assert refused.device.reason.startswith("cpu in float32: nothing better; float32 without padding refused: on 80")
+        assert refused.device.reason.startswith("cpu in float32: nothing better; float32 without padding refused: on")
         monkeypatch.setattr(Packed, "logits", None)
 
 

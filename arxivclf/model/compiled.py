@@ -112,7 +112,8 @@ class _FirstToken(torch.nn.Module):
         return logits
 
     def _by_head(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        parted: torch.Tensor = cast(Any, rows).unflatten(-1, (self.heads, -1))
+        return parted.transpose(1, 2)
 
 
 def _inputs(papers: Sequence[list[int]], padding: int, shape: tuple[int, int] | None = None) -> dict[str, Any]:
