@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,8 +28,8 @@ from arxivclf.model.labels import BY_ENCODER, BY_GATE, BY_REUSE, Flags, Layout, 
 class Prepared:
     """Papers with all that is known of them before an encoder comes in. `known` are those whose scores are reused.
 
-    Of the others each model has its linear logits, float32 (papers, labels), and the `undecided` ones, bool (papers,),
-    which are tokenised for each way of tokenising; `token_ids` are of all papers, None where nobody needs them.
+    Of the others each model has its linear logits, float32 (papers, labels), the `undecided` ones, bool (papers,), and
+    the token ids of these.
     """
 
     papers: pl.DataFrame
@@ -37,7 +38,7 @@ class Prepared:
     scores: Scores
     linear_logits: Sequence[Scores]
     undecided: Sequence[Flags]
-    token_ids: Mapping[str, Sequence[list[int] | None]]
+    token_ids: Sequence[Sequence[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -89,19 +90,20 @@ class Classifier:
         undecided = [model.undecided(found) for model, found in zip(self.models, logits, strict=True)]
         return Prepared(papers, hashes, known, scores, logits, undecided, self._tokenized(unknown, undecided))
 
-    def _tokenized(
-        self, texts: Mapping[str, pl.Series], undecided: Sequence[Flags]
-    ) -> dict[str, Sequence[list[int] | None]]:
-        """The token ids of the papers that a model needs them of, by way of tokenising, which models share."""
+    def _tokenized(self, texts: Mapping[str, pl.Series], undecided: Sequence[Flags]) -> list[Sequence[list[int]]]:
+        """The token ids of each model's undecided papers; models that tokenise alike share the work."""
         needed: dict[str, Flags] = {}
         for model, its_own in zip(self.models, undecided, strict=True):
             needed[model.tokenizing] = needed.get(model.tokenizing, False) | its_own
         by_way = {model.tokenizing: model for model in self.models if model.encoder is not None}
-        token_ids: dict[str, Sequence[list[int] | None]] = {}
-        for way, model in by_way.items():
-            found = iter(model.tokenize(texts[model.cleaning].filter(pl.Series(needed[way])).to_list()))
-            token_ids[way] = [next(found) if wanted else None for wanted in needed[way].tolist()]
-        return token_ids
+        found = {
+            way: model.tokenize(texts[model.cleaning].filter(pl.Series(needed[way])).to_list())
+            for way, model in by_way.items()
+        }
+        return [
+            list(compress(found.get(model.tokenizing, ()), its_own[needed[model.tokenizing]].tolist()))
+            for model, its_own in zip(self.models, undecided, strict=True)
+        ]
 
     def finish(
         self, prepared: Prepared, layout: Layout, advance: Callable[[int], None] = lambda papers: None
@@ -114,11 +116,10 @@ class Classifier:
         advance(int(prepared.known.sum()))
         steps = _Steps(len(self.models), advance)
         by_encoder = np.zeros(len(prepared.known), dtype=bool)
-        for model, logits, undecided in zip(self.models, prepared.linear_logits, prepared.undecided, strict=True):
+        asked = zip(self.models, prepared.linear_logits, prepared.undecided, prepared.token_ids, strict=True)
+        for model, logits, undecided, token_ids in asked:
             last = first + len(model.task.names)
-            tokens = prepared.token_ids.get(model.tokenizing, ())
-            seen = [ids for ids, asked in zip(tokens, undecided.tolist(), strict=False) if asked and ids is not None]
-            scores[~prepared.known, first:last] = model.scores(logits, undecided, seen, steps.advance)
+            scores[~prepared.known, first:last] = model.scores(logits, undecided, token_ids, steps.advance)
             by_encoder[~prepared.known] |= undecided
             first = last
         truths = [answer for model in self.models for answer in truth(model.task, prepared.papers)]

@@ -23,7 +23,7 @@ from arxivclf.corpus.sources import STANDARD_INPUT
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import hash_texts
 from arxivclf.errors import HubError, UsageError
-from arxivclf.model.calibration import Calibration, calibrated, fit
+from arxivclf.model.calibration import Calibration, calibrated
 from arxivclf.model.folder import (
     INFO_FILE,
     NO_BASE,
@@ -34,15 +34,15 @@ from arxivclf.model.folder import (
     refuse_foreign,
     whole_folder,
 )
-from arxivclf.model.gate import Blend, Gate, cross_fitted, find_gate, fit_blend
 from arxivclf.model.hub import Pushed, check_push, push
-from arxivclf.model.labels import BY_ENCODER, BY_GATE, Flags, Layout, Scores
+from arxivclf.model.labels import Flags, Layout, Scores
 from arxivclf.model.linear import Linear
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold, calibration_error
 from arxivclf.reporting.report import LabelReport, Report
 from arxivclf.training import card, linear
 from arxivclf.training.dataset import Dataset, Papers, check, collect
+from arxivclf.training.joint import Joint
 
 if TYPE_CHECKING:
     from arxivclf.training.encoder import EncoderTraining, Trained
@@ -133,7 +133,7 @@ class _Job:
         watcher.say(_described(dataset), **dataset.counts)
         words = linear.fit(dataset.whole.texts, dataset.whole.truth, watcher) if settings.gate else None
         trained = self._encoding.run(dataset) if self._encoding is not None else None
-        joint = _Joint.fit(settings, dataset, words, trained)
+        joint = Joint.fit(settings, dataset, words, trained)
         for line in joint.told:
             watcher.say(line)
 
@@ -211,112 +211,6 @@ class _Job:
                 table.writeheader()
                 table.writerows(rows)
         (folder / card.FILE).write_text(card.write(info, history, labels, self._folder.name), encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class _Joint:
-    """How encoder and linear model work together, fitted on validation papers, and the logits that this gives.
-
-    `logits` are those of the whole model without its gate, by part (validation, test), `alone` those of each of
-    the two.
-    """
-
-    logits: Mapping[str, Scores]
-    alone: Mapping[str, Mapping[str, Scores]]
-    calibrations: Sequence[Calibration]
-    thresholds: Mapping[str, float]
-    linear_calibrations: Sequence[Calibration]
-    blends: Sequence[Blend]
-    gates: Sequence[Gate]
-    told: Sequence[str]
-    decided_by: str
-
-    @classmethod
-    def fit(cls, settings: TrainSettings, dataset: Dataset, words: Linear | None, trained: Trained | None) -> _Joint:
-        """From the linear model, the encoder, or both."""
-        names = [name.removeprefix("label:") for name in dataset.validation.answers]
-        alone: dict[str, Mapping[str, Scores]] = {}
-        if words is not None:
-            sides = {"validation": dataset.validation, "test": dataset.test}
-            alone["linear"] = {part: words.logits_of_many(papers.texts) for part, papers in sides.items()}
-        if trained is not None:
-            alone["encoder"] = {"validation": trained.validation_logits, "test": trained.test_logits}
-        known, truth = ~np.isnan(dataset.validation.truth), dataset.validation.truth > 0.5
-        blends: list[Blend] = []
-        logits: Mapping[str, Scores] = alone["encoder"] if "encoder" in alone else alone["linear"]
-        if len(alone) == 2:
-            for at in range(len(names)):
-                there = known[:, at]
-                first, second = (alone[which]["validation"][there, at] for which in ("encoder", "linear"))
-                blends.append(_better_blend(first, second, truth[there, at]))
-            logits = {part: _blended(blends, alone["encoder"][part], alone["linear"][part]) for part in logits}
-        own = logits["validation"]
-        calibrations = _fitted(own, truth, known, settings)
-        scores = calibrated(own, calibrations)
-        thresholds = {
-            name: best_threshold(truth[known[:, at], at], scores[known[:, at], at]) for at, name in enumerate(names)
-        }
-        told = [f"{name}: {_told_of_blend(blend)}" for name, blend in zip(names, blends, strict=False)]
-        gates: list[Gate] = []
-        linear_calibrations: list[Calibration] = []
-        if len(alone) == 2:
-            linear_logits = alone["linear"]["validation"]
-            linear_calibrations = _fitted(linear_logits, truth, known, settings)
-            linear_scores = calibrated(linear_logits, linear_calibrations)
-            found = [
-                find_gate(linear_scores[:, at], scores[:, at] >= threshold, threshold, settings.gate_risk)
-                for at, threshold in enumerate(thresholds.values())
-            ]
-            gates = [gate for gate in found if gate is not None]
-            told += [
-                _told_of_gate(name, gate, len(linear_scores), settings) for name, gate in zip(names, found, strict=True)
-            ]
-            if len(gates) < len(names):
-                gates = []
-        decided_by = BY_GATE if trained is None else BY_ENCODER
-        return cls(logits, alone, calibrations, thresholds, linear_calibrations, blends, gates, told, decided_by)
-
-
-def _better_blend(encoder: np.ndarray, linear_logits: np.ndarray, truth: Flags) -> Blend:
-    """The blend of a label where it raises the F1 of papers that it was not fitted on, else the encoder alone."""
-    if min(truth.sum(), (~truth).sum()) < 10:
-        return Blend()
-    mixed = cross_fitted(encoder, linear_logits, truth)
-    blend = fit_blend(encoder, linear_logits, truth)
-    return blend if _best_f1(truth, mixed) > _best_f1(truth, encoder) else Blend()
-
-
-def _best_f1(truth: Flags, logits: np.ndarray) -> float:
-    return Confusion.count(truth, logits >= best_threshold(truth, logits)).f1
-
-
-def _blended(blends: Sequence[Blend], encoder: Scores, linear_logits: Scores) -> Scores:
-    columns = [one.logits(encoder[:, at], linear_logits[:, at]) for at, one in enumerate(blends)]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _fitted(logits: Scores, truth: np.ndarray, known: np.ndarray, settings: TrainSettings) -> list[Calibration]:
-    return [
-        fit(logits[known[:, at], at], truth[known[:, at], at], settings.calibration) for at in range(logits.shape[1])
-    ]
-
-
-def _told_of_blend(blend: Blend) -> str:
-    if not blend.linear:
-        return "the encoder's logit alone; mixing in the linear model's did not raise the validation F1"
-    return f"the logit is {blend.encoder:.2f} x the encoder's + {blend.linear:.2f} x the linear model's"
-
-
-def _told_of_gate(name: str, gate: Gate | None, papers: int, settings: TrainSettings) -> str:
-    if gate is None:
-        return (
-            f"{name}: no gate, for on {papers:,} validation papers none keeps to --gate-risk {settings.gate_risk:g}"
-            " with 95 % confidence"
-        )
-    return (
-        f"{name}: the gate decides {gate.decided:.1%}; {gate.disagreements} of {gate.papers:,} labels differ, so at"
-        f" most {gate.bound:.2%} do with 95 % confidence"
-    )
 
 
 def _alone(
