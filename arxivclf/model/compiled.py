@@ -42,7 +42,7 @@ class Compiled:
 
         `cache` is the folder of what was converted for this model and kind.
         """
-        with _quietly():
+        with quietly():
             import openvino
 
         self.name = f"{kind} by OpenVINO"
@@ -122,12 +122,12 @@ def _inputs(papers: Sequence[list[int]], padding: int, shape: tuple[int, int] | 
 
 
 def _converted(model: PreTrainedModel, kind: Kind, papers: Sequence[list[int]], padding: int) -> Any:
-    with _quietly():
+    with quietly():
         import openvino
 
     # Two papers of unlike length, so that nothing of them is taken for a constant.
     example = {name: torch.from_numpy(part) for name, part in _inputs([papers[0], papers[0][:1]], padding).items()}
-    with torch.inference_mode(), _quietly():
+    with torch.inference_mode(), quietly():
         found = openvino.convert_model(_FirstToken(model).eval(), example_input=example)
         if kind == "int8":
             import nncf
@@ -150,7 +150,7 @@ def _keep(converted: Any, cache: Path) -> None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """OpenVINO and NNCF without bars and warnings, and without what they tell their makers of each use."""
     with suppress(ImportError):
         from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
