@@ -20,10 +20,14 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from arxivclf import Classifier
+from arxivclf.corpus.text import compose
+from arxivclf.model.calibration import sigmoid
 from arxivclf.model.folder import ModelInfo
 from arxivclf.model.gate import Blend, Gate, find_gate, fit_blend, upper_bound
 from arxivclf.model.labels import BY_ENCODER, BY_GATE
 from arxivclf.model.linear import Linear
+from arxivclf.progress import Watcher
+from arxivclf.training import linear
 
 ALONE = ("--base", "none", "--since", "1990", "-q")
 
@@ -72,21 +76,43 @@ def test_the_bound_is_the_exact_binomial_one(events, papers):
     assert bound == pytest.approx(exact, rel=1e-6)
 
 
-def test_the_bound_is_broken_no_more_often_than_the_confidence_allows():
-    # The truth is a population that each set of validation papers is drawn from; thresholds are found anew each time.
-    scores, labels = population(400_000, seed=1)
+def assert_the_bound_holds(scores: np.ndarray, labels: np.ndarray, threshold: float, risk: float) -> None:
+    """Draw validation papers from a population time and again, find a gate by each, and judge it on the population."""
     random = np.random.default_rng(2)
-    risk, draws, broken, found = 0.002, 400, 0, 0
+    draws, broken, found = 400, 0, 0
     for _ in range(draws):
         drawn = random.integers(0, len(scores), 4_000)
-        gate = find_gate(scores[drawn], labels[drawn], 0.5, risk)
+        gate = find_gate(scores[drawn], labels[drawn], threshold, risk)
         if gate is not None:
             found += 1
-            broken += bool((gate.decides(scores) & ((scores >= 0.5) != labels)).mean() > risk)
+            differs = float((gate.decides(scores) & ((scores >= threshold) != labels)).mean())
+            broken += differs > risk
+            assert gate.bound <= risk
 
     assert found > draws / 2
     # Five in a hundred, and what chance may add to that once in a thousand tests.
     assert binomtest(broken, draws, 0.05, alternative="greater").pvalue > 0.001
+
+
+def test_the_bound_is_broken_no_more_often_than_the_confidence_allows():
+    assert_the_bound_holds(*population(400_000, seed=1), threshold=0.5, risk=0.002)
+
+
+@real_data
+def test_the_bound_holds_for_real_papers():
+    """A small linear model in front of the bundled one, on papers that neither was trained on."""
+    papers = pl.read_parquet(DATA / "cset-ai-dev.parquet")
+    (bundled,) = Classifier.load("bundled").models
+    logits = bundled.linear_logits(papers["text"])
+    labels = bundled.scores(logits, bundled.undecided(logits), [])[:, 0] >= bundled.thresholds["ai"]
+
+    known = pl.read_parquet(DATA / "arxiv-train.parquet").gather_every(30)
+    truth = known["categories"].str.contains(r"cs\.(AI|CL|CV|LG|MA|RO)|stat\.ML").to_numpy()
+    small = linear.fit(compose(known.with_columns(text=None), "cset2020"), truth[:, None].astype(np.float32), Watcher())
+    scores = sigmoid(small.logits_of_many(papers["text"])[:, 0].astype(np.float64)).astype(np.float32)
+
+    assert 0.01 < ((scores >= 0.3) != labels).mean() < 0.1
+    assert_the_bound_holds(scores, labels, threshold=0.3, risk=0.01)
 
 
 def test_a_gate_says_what_it_was_found_by():
