@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+CALIBRATION_BINS = 15
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -108,7 +110,7 @@ def average_precision(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     return float((np.diff(recall, prepend=0.0) * precision).sum())
 
 
-def calibration_error(truth: npt.ArrayLike, scores: npt.ArrayLike, bins: int = 15) -> float:
+def calibration_error(truth: npt.ArrayLike, scores: npt.ArrayLike, bins: int = CALIBRATION_BINS) -> float:
     """The expected calibration error (Naeini et al. 2015) of scores in [0, 1] as chances of being positive.
 
     Of each of `bins` equally wide bins, how far the mean score is from the share of positives, weighted by its papers.

@@ -3,29 +3,71 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import zstandard
 
 from arxivclf.errors import DataError, UsageError
+from arxivclf.reporting.intervals import Interval, wilson
 from arxivclf.reporting.metrics import Confusion
+from arxivclf.reporting.ranked import Ranked, f1_interval
 
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One figure of a label with its 95 % interval, how that was found, and the same figure of the larger class.
+
+    `larger_class` is what calling every paper what most are would have; nan where that has no such figure.
+    """
+
+    name: str
+    interval: Interval
+    method: Literal["Wilson", "bootstrap"]
+    larger_class: float
+
+
+@dataclass(frozen=True)
 class LabelReport:
-    """One label against its truth: all papers, those `labelled`, those of `unknown` truth, and the rest compared."""
+    """One label against its truth: all papers, those `labelled`, those of `unknown` truth, and the rest compared.
+
+    `ranked` are the compared papers by score.
+    """
 
     name: str
     papers: int
     labelled: int
     unknown: int
     confusion: Confusion
+    ranked: Ranked
+
+    @cached_property
+    def figures(self) -> tuple[Figure, ...]:
+        """Precision, recall, F1, accuracy, average precision, ROC area and expected calibration error."""
+        counts, ranked = self.confusion, self.ranked
+        guess = Confusion(0, 0, counts.support, counts.papers - counts.support)
+        if counts.support > counts.papers / 2:
+            guess = Confusion(counts.support, counts.papers - counts.support, 0, 0)
+        hits, right = counts.true_positives, counts.true_positives + counts.true_negatives
+        prevalence = counts.support / counts.papers if counts.support else math.nan
+        area = 0.5 if 0 < counts.support < counts.papers else math.nan
+        return (
+            Figure("precision", wilson(hits, hits + counts.false_positives), "Wilson", guess.precision),
+            Figure("recall", wilson(hits, counts.support), "Wilson", guess.recall),
+            Figure("F1", f1_interval(counts), "bootstrap", guess.f1),
+            Figure("accuracy", wilson(right, counts.papers), "Wilson", guess.accuracy),
+            Figure("average precision", ranked.average_precision(), "bootstrap", prevalence),
+            Figure("ROC area", ranked.roc_area(), "bootstrap", area),
+            Figure("calibration error", ranked.calibration_error(), "bootstrap", math.nan),
+        )
 
 
 @dataclass(frozen=True)
@@ -63,10 +105,10 @@ def report(path: str | Path, label: str | None = None, threshold: float | None =
 
 
 def _compare(table: pl.DataFrame, name: str, threshold: float | None, path: str) -> LabelReport:
-    given = pl.col(name) if threshold is None else pl.col(f"{name}_score") >= threshold
-    truth = pl.col(f"{name}_truth")
+    score, truth = pl.col(f"{name}_score"), pl.col(f"{name}_truth")
+    given = pl.col(name) if threshold is None else score >= threshold
     try:
-        both = table.select(given=given.cast(pl.Boolean), truth=truth.cast(pl.Boolean))
+        both = table.select(given=given.cast(pl.Boolean), truth=truth.cast(pl.Boolean), score=score.cast(pl.Float32))
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: the columns of {name!r} are no labels: {_one_line(error)}") from None
     known = both.drop_nulls()
@@ -75,8 +117,13 @@ def _compare(table: pl.DataFrame, name: str, threshold: float | None, path: str)
             f"{path}: no truth for {name!r} in any of {len(table):,} papers (the dump had no categories and no label"
             " column); only with a truth can labels be judged"
         )
-    confusion = Confusion.count(known.get_column("truth").to_numpy(), known.get_column("given").to_numpy())
-    return LabelReport(name, len(table), int(both.get_column("given").sum()), len(both) - len(known), confusion)
+    true, labels, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
+    if not ((scores >= 0) & (scores <= 1)).all():
+        wrong = int((~((scores >= 0) & (scores <= 1))).sum())
+        raise DataError(f"{path}: {wrong:,} scores of {name!r} are no probabilities in [0, 1]")
+    labelled, unknown = int(both.get_column("given").sum()), len(both) - len(known)
+    ranked = Ranked.of(true, scores)
+    return LabelReport(name, len(table), labelled, unknown, Confusion.count(true, labels), ranked)
 
 
 def _read(path: Path) -> pl.LazyFrame:

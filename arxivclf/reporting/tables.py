@@ -26,7 +26,7 @@ def label_tables(label: LabelReport) -> Iterator[RenderableType]:
     without = f", {label.unknown:,} without truth left out" if label.unknown else ""
     yield Text.assemble("\n", (label.name, "bold"), f"  {counted}{without}")
     yield confusion_table(label.name, label.confusion)
-    yield figures_table(label.name, label.confusion)
+    yield figures_table(label)
 
 
 def confusion_table(name: str, confusion: Confusion) -> Table:
@@ -46,17 +46,21 @@ def confusion_table(name: str, confusion: Confusion) -> Table:
     return table
 
 
-def figures_table(name: str, confusion: Confusion) -> Table:
-    """Precision, recall, F1 and support of both classes, and the accuracy over both."""
+def figures_table(label: LabelReport) -> Table:
+    """Every figure with its interval and how that was found, and what calling all papers what most are would have."""
+    most = label.name if label.confusion.support > label.confusion.papers / 2 else f"not {label.name}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("class")
-    for heading in ("precision", "recall", "F1", "support"):
+    table.add_column("figure")
+    for heading in (label.name, "95 % interval"):
         table.add_column(heading, justify="right")
-    for row, figures, style in ((name, confusion, "bold"), (f"not {name}", confusion.of_negatives, "")):
-        shares = (figures.precision, figures.recall, figures.f1)
-        table.add_row(row, *map(_figure, shares), f"{figures.support:,}", style=style)
-    table.add_section()
-    table.add_row("accuracy", "", "", _figure(confusion.accuracy), f"{confusion.papers:,}")
+    table.add_column("by")
+    table.add_column(f"always {most}", justify="right")
+    for one in label.figures:
+        between = "-" if math.isnan(one.interval.low) else f"{one.interval.low:.4f} - {one.interval.high:.4f}"
+        style = "bold" if one.name == "F1" else ""
+        table.add_row(
+            one.name, _figure(one.interval.value), between, one.method, _figure(one.larger_class), style=style
+        )
     return table
 
 

@@ -1,0 +1,93 @@
+"""How sure a figure is: 95 % intervals, and tests of whether two figures differ.
+
+Shares of papers have Wilson's interval; figures that are no share (F1, average precision, areas, calibration error)
+have that of a bootstrap, drawn from counts: to draw n papers with replacement is to draw the counts of their kinds from
+a multinomial, so that a million papers cost what a thousand do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+LEVEL = 0.95
+DRAWS = 1_000
+_Z = 1.959963984540054
+
+Counts = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the bounds of its 95 % interval; all nan where there is nothing to take the figure of."""
+
+    value: float
+    low: float
+    high: float
+
+    def around(self, value: float) -> Interval:
+        """The same bounds around another value, wide enough to hold it; all nan where it is nan."""
+        if math.isnan(value):
+            return Interval(value, value, value)
+        return Interval(value, min(value, self.low), max(value, self.high))
+
+    def as_list(self) -> list[float | None]:
+        """Value, low and high; None for nan."""
+        return [None if math.isnan(each) else each for each in (self.value, self.low, self.high)]
+
+
+def wilson(successes: int, papers: int) -> Interval:
+    """A share of papers with its score interval (Wilson 1927), which holds for few papers and shares near 0 and 1."""
+    if not papers:
+        return Interval(math.nan, math.nan, math.nan)
+    share, square = successes / papers, _Z**2
+    middle = (share + square / (2 * papers)) / (1 + square / papers)
+    half = _Z / (1 + square / papers) * math.sqrt(share * (1 - share) / papers + square / (4 * papers**2))
+    low = 0.0 if successes == 0 else max(0.0, middle - half)
+    high = 1.0 if successes == papers else min(1.0, middle + half)
+    return Interval(share, low, high)
+
+
+def bootstrap(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: int = 0) -> Interval:
+    """A figure of counts with the interval of its percentiles over 1,000 draws (Efron 1979).
+
+    `figure` takes counts of kinds of papers, float64 (draws, kinds), and gives one number for each draw, nan where
+    there is none; such draws count for nothing.
+    """
+    found = np.asarray(counts, np.float64)
+    papers = int(found.sum())
+    value = float(figure(found[None])[0]) if papers else math.nan
+    if math.isnan(value):
+        return Interval(math.nan, math.nan, math.nan)
+    drawn = np.random.default_rng(seed).multinomial(papers, found / papers, size=DRAWS).astype(np.float64)
+    figures = figure(drawn)
+    figures = figures[~np.isnan(figures)]
+    low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # The percentiles of few papers can leave out the figure itself.
+    return Interval(value, float(low), float(high)).around(value)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The chance of counts at least as unlike, were both as often right alone (McNemar 1947, exact, two-sided).
+
+    `only_first` and `only_second` are the papers that one of the two gets right and the other wrong.
+    """
+    from scipy.stats import binomtest
+
+    both = only_first + only_second
+    return float(binomtest(only_first, both, 0.5).pvalue) if both else 1.0
+
+
+def kappa(counts: npt.ArrayLike) -> float:
+    """Cohen's kappa (1960) of a square table of counts, what one says by what the other says; nan where it is open."""
+    table = np.asarray(counts, np.float64)
+    papers = table.sum()
+    if not papers:
+        return math.nan
+    agreed = float(np.trace(table) / papers)
+    by_chance = float((table.sum(0) * table.sum(1)).sum() / papers**2)
+    return (agreed - by_chance) / (1 - by_chance) if by_chance < 1 else math.nan

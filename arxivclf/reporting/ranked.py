@@ -1,0 +1,132 @@
+"""Papers ranked by their scores: what every threshold would give, and the figures that need none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from arxivclf.reporting.intervals import Counts, Interval, bootstrap
+from arxivclf.reporting.metrics import CALIBRATION_BINS, Confusion, calibration_error
+
+# Of more distinct scores neighbours are gathered for a bootstrap, whose own spread is far wider than what that changes.
+_KINDS = 2_048
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The distinct scores, falling, float64 (scores,) in [0, 1], with the papers of each: int64 counts by truth.
+
+    `error` is the expected calibration error of the papers.
+    """
+
+    scores: npt.NDArray[np.float64]
+    positives: npt.NDArray[np.int64]
+    negatives: npt.NDArray[np.int64]
+    error: float
+
+    @classmethod
+    def of(cls, truth: npt.ArrayLike, scores: npt.ArrayLike) -> Ranked:
+        """From truth, bool (papers,), and scores in [0, 1], (papers,), neither with nulls."""
+        true, given = np.asarray(truth, dtype=bool), np.asarray(scores)
+        distinct, place = np.unique(given, return_inverse=True)
+        positives = np.bincount(place[true], minlength=len(distinct))
+        negatives = np.bincount(place[~true], minlength=len(distinct))
+        falling = slice(None, None, -1)
+        return cls(
+            distinct[falling].astype(np.float64), positives[falling], negatives[falling], calibration_error(true, given)
+        )
+
+    @property
+    def papers(self) -> int:
+        return int(self.positives.sum() + self.negatives.sum())
+
+    def confusions(self) -> npt.NDArray[np.int64]:
+        """What each score would give as threshold, int64 (scores, 2): true positives and false positives."""
+        return np.stack([np.cumsum(self.positives), np.cumsum(self.negatives)], axis=1)
+
+    def at(self, threshold: float) -> Confusion:
+        """What labelling from `threshold` on gives."""
+        from_there = self.scores >= threshold
+        hits, misses = int(self.positives[from_there].sum()), int(self.negatives[from_there].sum())
+        positive, negative = int(self.positives.sum()), int(self.negatives.sum())
+        return Confusion(hits, misses, positive - hits, negative - misses)
+
+    def average_precision(self) -> Interval:
+        """The precision at each score, weighted by the recall that it adds; nan where nothing is positive."""
+        return self._bootstrap(_average_precision)
+
+    def roc_area(self) -> Interval:
+        """The chance that a positive paper scores above a negative one, ties half; nan where either is missing."""
+        return self._bootstrap(_roc_area)
+
+    def calibration_error(self) -> Interval:
+        """The expected calibration error in 15 equally wide bins (Naeini et al. 2015)."""
+        few = self._gathered()
+        bins = np.minimum((few.scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+        in_bin = (bins[:, None] == np.arange(CALIBRATION_BINS)).astype(np.float64)
+
+        def error(counts: Counts) -> Counts:
+            positives, papers = counts[:, : len(bins)], counts[:, : len(bins)] + counts[:, len(bins) :]
+            off = np.abs((papers * few.scores - positives) @ in_bin)
+            return np.asarray(off.sum(axis=1) / papers.sum(axis=1))
+
+        return bootstrap(np.append(few.positives, few.negatives), error).around(self.error)
+
+    def _bootstrap(self, figure: Callable[[Counts], Counts]) -> Interval:
+        exact = float(figure(np.append(self.positives, self.negatives)[None].astype(np.float64))[0])
+        few = self._gathered()
+        return bootstrap(np.append(few.positives, few.negatives), figure).around(exact)
+
+    def _gathered(self) -> Ranked:
+        """Neighbouring scores as one, at their mean, so that few are left; none across a bin of the calibration."""
+        if len(self.scores) <= _KINDS:
+            return self
+        papers = self.positives + self.negatives
+        rank = (np.cumsum(papers) - 1) * (_KINDS - CALIBRATION_BINS) // self.papers
+        bins = np.minimum((self.scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+        _, kind = np.unique(np.stack([CALIBRATION_BINS - bins, rank]), axis=1, return_inverse=True)
+        together = np.bincount(kind, papers)
+        return Ranked(
+            np.bincount(kind, papers * self.scores) / together,
+            np.bincount(kind, self.positives).astype(np.int64),
+            np.bincount(kind, self.negatives).astype(np.int64),
+            self.error,
+        )
+
+
+def _average_precision(counts: Counts) -> Counts:
+    positives, negatives = np.split(counts, 2, axis=1)
+    hits = np.cumsum(positives, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.nan_to_num(hits / (hits + np.cumsum(negatives, axis=1)))
+        return np.asarray((positives * precision).sum(axis=1) / hits[:, -1])
+
+
+def _roc_area(counts: Counts) -> Counts:
+    positives, negatives = np.split(counts, 2, axis=1)
+    hits = np.cumsum(positives, axis=1)
+    above = hits - positives / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((negatives * above).sum(axis=1) / (hits[:, -1] * negatives.sum(axis=1)))
+
+
+def f1_interval(confusion: Confusion) -> Interval:
+    """F1 with its interval."""
+
+    def f1(counts: Counts) -> Counts:
+        hits, false_positives, false_negatives = counts[:, 0], counts[:, 1], counts[:, 2]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(2 * hits / (2 * hits + false_positives + false_negatives))
+
+    return bootstrap(
+        [
+            confusion.true_positives,
+            confusion.false_positives,
+            confusion.false_negatives,
+            confusion.true_negatives,
+        ],
+        f1,
+    )

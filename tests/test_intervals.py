@@ -1,0 +1,111 @@
+"""Intervals and ranked figures: those of scipy and scikit-learn, for anything that can be counted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, cohen_kappa_score, f1_score, roc_auc_score
+
+from arxivclf.reporting.intervals import bootstrap, kappa, mcnemar, wilson
+from arxivclf.reporting.metrics import Confusion, calibration_error
+from arxivclf.reporting.ranked import Ranked
+
+SCORED = st.lists(
+    st.tuples(st.booleans(), st.one_of(st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]), st.floats(0, 1, width=32))),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(st.integers(0, 400), st.integers(1, 400))
+def test_wilson_is_that_of_scipy(successes: int, papers: int) -> None:
+    successes = min(successes, papers)
+    ours = wilson(successes, papers)
+    theirs = binomtest(successes, papers).proportion_ci(0.95, method="wilson")
+    assert ours.value == successes / papers
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_a_share_of_nothing() -> None:
+    assert all(map(math.isnan, vars(wilson(0, 0)).values()))
+    assert wilson(0, 0).as_list() == [None, None, None]
+
+
+@settings(deadline=None)
+@given(SCORED)
+def test_ranked_figures_are_those_of_scikit_learn(pairs: list[tuple[bool, float]]) -> None:
+    truth = np.array([pair[0] for pair in pairs])
+    scores = np.array([pair[1] for pair in pairs], np.float32)
+    ranked = Ranked.of(truth, scores)
+    assert ranked.papers == len(pairs)
+    figures = [(ranked.calibration_error(), calibration_error(truth, scores))]
+    one_class = truth.all() or not truth.any()
+    with warnings.catch_warnings(action="ignore"):
+        figures.append(
+            (ranked.average_precision(), average_precision_score(truth, scores) if truth.any() else math.nan)
+        )
+        figures.append((ranked.roc_area(), math.nan if one_class else roc_auc_score(truth, scores)))
+    for ours, theirs in figures:
+        assert ours.value == pytest.approx(theirs, nan_ok=True)
+        assert math.isnan(theirs) or ours.low <= ours.value <= ours.high
+    for threshold in (0.0, 0.1, 0.5, float(scores[0]), 1.0):
+        assert ranked.at(threshold) == Confusion.count(truth, scores >= threshold)
+
+
+def test_many_scores_are_gathered_and_change_no_figure() -> None:
+    random = np.random.default_rng(0)
+    truth = random.random(30_000) < 0.1
+    scores = (1 / (1 + np.exp(-random.normal(truth * 3 - 3, 1.5)))).astype(np.float32)
+    ranked = Ranked.of(truth, scores)
+    few = ranked._gathered()
+    assert len(ranked.scores) > 20_000 > 2_100 > len(few.scores)
+    assert few.papers == ranked.papers
+    assert (np.diff(few.scores) < 0).all()
+    assert ranked.average_precision().value == pytest.approx(average_precision_score(truth, scores))
+    for ours in (ranked.average_precision(), ranked.roc_area(), ranked.calibration_error()):
+        assert 0 < ours.high - ours.low < 0.04
+    # The same papers drawn one by one, as a bootstrap is usually done.
+    drawn = (random.integers(0, len(truth), len(truth)) for _ in range(300))
+    areas = [roc_auc_score(truth[rows], scores[rows]) for rows in drawn]
+    ours = ranked.roc_area()
+    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])), abs=0.001)
+
+
+def test_an_interval_holds_the_figure_as_often_as_it_says() -> None:
+    """F1 of 600 papers drawn from a population whose F1 is known."""
+    random = np.random.default_rng(1)
+    shares = np.array([0.08, 0.02, 0.03, 0.87])
+
+    def f1(counts: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return 2 * counts[:, 0] / (2 * counts[:, 0] + counts[:, 1] + counts[:, 2])
+
+    known, held, draws = float(f1(shares[None])[0]), 0, 300
+    for counts in random.multinomial(600, shares, size=draws):
+        found = bootstrap(counts, f1)
+        held += found.low <= known <= found.high
+    assert binomtest(held, draws, 0.95).pvalue > 0.001
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80))
+def test_agreement_is_that_of_scikit_learn(pairs: list[tuple[bool, bool]]) -> None:
+    first, second = map(np.array, zip(*pairs, strict=True))
+    table = np.histogram2d(first.astype(int), second.astype(int), bins=[[0, 1, 2], [0, 1, 2]])[0]
+    with warnings.catch_warnings(action="ignore"):
+        theirs = cohen_kappa_score(first, second)
+    assert kappa(table) == pytest.approx(theirs, nan_ok=True)
+    truth = np.ones(len(first), bool)
+    f1 = Confusion.count(truth, first).f1
+    assert f1 == pytest.approx(f1_score(truth, first))
+
+
+def test_mcnemar() -> None:
+    """The worked example of a sign test: 3 of 12 heads."""
+    assert mcnemar(3, 9) == mcnemar(9, 3) == pytest.approx(2 * sum(math.comb(12, k) for k in range(4)) / 2**12)
+    assert mcnemar(0, 0) == mcnemar(5, 5) == 1.0
