@@ -111,7 +111,7 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--text-column": None,
         "--label-column": None,
     },
-    "report": {"--label": None, "--threshold": None},
+    "report": {"--label": None, "--threshold": None, "--by": (), "--errors": 0},
     "tasks": {"--categories": False},
     "push": {"--private": False, "--revision": None, "--quiet": False},
 }

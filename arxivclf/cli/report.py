@@ -17,13 +17,27 @@ _MODEL, _TEST_LABELS = "model", "test.labels.parquet"
     epilog="""\b
 Examples:
   arxivclf report
-  arxivclf report dump.labels.parquet --label ai --threshold 0.7""",
+  arxivclf report dump.labels.parquet --label ai --threshold 0.7
+  arxivclf report dump.labels.parquet --by year --by primary --errors 20""",
 )
 @click.argument("labels", required=False)
 @click.option("--label", metavar="NAME", help="Report on this label alone.")
 @click.option("--threshold", type=float, metavar="F", help="Judge the labels that this threshold would give.")
-def command(labels: str | None, label: str | None, threshold: float | None) -> None:
-    """Show how good labels are: confusion matrix, accuracy, precision, recall, F1 and support.
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Part the papers by year, primary (category), archive, or a column that was kept; repeatable.",
+)
+@click.option(
+    "--errors",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Show N papers of each kind where label and truth differ, those with the surest scores.",
+)
+def command(labels: str | None, label: str | None, threshold: float | None, by: tuple[str, ...], errors: int) -> None:
+    """Show how good labels are: confusion matrix, and each figure with its 95 % interval.
 
     LABELS is a file that `arxivclf label` wrote, or a model folder, whose test split is then reported. Without it, the
     test split of ./model.
@@ -41,7 +55,7 @@ def command(labels: str | None, label: str | None, threshold: float | None) -> N
     from arxivclf.reporting.tables import tables
 
     console = Console()
-    found = report(path, label, threshold)
+    found = report(path, label, threshold, by, errors)
     click.echo(f"Labels in {found.source}")
     for part in tables(found):
         console.print(part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,11 @@ import polars as pl
 import zstandard
 
 from arxivclf.errors import DataError, UsageError
+from arxivclf.reporting.disagreements import Disagreements, surest
 from arxivclf.reporting.intervals import Interval, wilson
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.ranked import Ranked, f1_interval
+from arxivclf.reporting.slices import Slices, sliced, source_of
 
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -39,7 +41,8 @@ class Figure:
 class LabelReport:
     """One label against its truth: all papers, those `labelled`, those of `unknown` truth, and the rest compared.
 
-    `ranked` are the compared papers by score.
+    `ranked` are the compared papers by score, `slices` their parts, and `disagreements` those to look at, where asked
+    for.
     """
 
     name: str
@@ -48,6 +51,8 @@ class LabelReport:
     unknown: int
     confusion: Confusion
     ranked: Ranked
+    slices: tuple[Slices, ...] = ()
+    disagreements: Disagreements | None = None
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
@@ -78,12 +83,21 @@ class Report:
     labels: tuple[LabelReport, ...]
 
 
-def report(path: str | Path, label: str | None = None, threshold: float | None = None) -> Report:
+def report(
+    path: str | Path,
+    label: str | None = None,
+    threshold: float | None = None,
+    by: Sequence[str] = (),
+    errors: int = 0,
+) -> Report:
     """Compare labels with their truth: all labels of a file, or just `label`.
 
-    `threshold` in [0, 1] makes labels of the scores anew. Raises DataError where the file has no labels or no truth,
-    UsageError where it has no such label.
+    `threshold` in [0, 1] makes labels of the scores anew. `by` parts the papers by year, primary, archive, or a column
+    that was kept; `errors` asks for so many papers where label and truth differ, on either side. Raises DataError where
+    the file has no labels or no truth, UsageError where it has no such label or column.
     """
+    if errors < 0:
+        raise UsageError(f"errors must be at least 0, not {errors}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"threshold must be at least 0 and at most 1, not {threshold}")
     frame = _read(Path(path))
@@ -95,35 +109,63 @@ def report(path: str | Path, label: str | None = None, threshold: float | None =
         raise UsageError(f"{path}: no label {label!r}; there are {', '.join(names)}")
     chosen = [label] if label else names
     wanted = [column for name in chosen for column in (name, f"{name}_score", f"{name}_truth")]
+    others = [column for column in there if not _of_labels(column, names)]
+    beside = [source_of(one, others) for one in by]
+    if errors:
+        if "id" not in there:
+            raise DataError(f"{path}: no column 'id' to tell the papers by that are to be looked at")
+        beside += [column for column in ("id", "categories", "title") if column in others]
+    beside = list(dict.fromkeys(beside))
     try:
-        table = frame.select(wanted).collect()
+        table = frame.select(wanted + beside).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: cannot be read: {_one_line(error)}") from None
     if not len(table):
         raise DataError(f"{path}: holds no rows")
-    return Report(str(path), tuple(_compare(table, name, threshold, str(path)) for name in chosen))
+    compared = (_compare(table, name, threshold, str(path), beside) for name in chosen)
+    return Report(str(path), tuple(_report(name, *one, by, errors) for name, one in zip(chosen, compared, strict=True)))
 
 
-def _compare(table: pl.DataFrame, name: str, threshold: float | None, path: str) -> LabelReport:
+def _of_labels(column: str, names: Sequence[str]) -> bool:
+    return any(column in (name, f"{name}_score", f"{name}_truth") for name in names)
+
+
+def _compare(
+    table: pl.DataFrame, name: str, threshold: float | None, path: str, beside: Sequence[str]
+) -> tuple[pl.DataFrame, int, int]:
+    """The papers that can be compared, with `given`, `truth` and `score`, the count of all, and of those labelled."""
     score, truth = pl.col(f"{name}_score"), pl.col(f"{name}_truth")
     given = pl.col(name) if threshold is None else score >= threshold
     try:
-        both = table.select(given=given.cast(pl.Boolean), truth=truth.cast(pl.Boolean), score=score.cast(pl.Float32))
+        every = table.select(
+            *beside, given=given.cast(pl.Boolean), truth=truth.cast(pl.Boolean), score=score.cast(pl.Float32)
+        )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: the columns of {name!r} are no labels: {_one_line(error)}") from None
-    known = both.drop_nulls()
+    known = every.drop_nulls(["given", "truth", "score"])
     if not len(known):
         raise DataError(
             f"{path}: no truth for {name!r} in any of {len(table):,} papers (the dump had no categories and no label"
             " column); only with a truth can labels be judged"
         )
-    true, labels, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
-    if not ((scores >= 0) & (scores <= 1)).all():
-        wrong = int((~((scores >= 0) & (scores <= 1))).sum())
-        raise DataError(f"{path}: {wrong:,} scores of {name!r} are no probabilities in [0, 1]")
-    labelled, unknown = int(both.get_column("given").sum()), len(both) - len(known)
-    ranked = Ranked.of(true, scores)
-    return LabelReport(name, len(table), labelled, unknown, Confusion.count(true, labels), ranked)
+    wrong = known.filter(~pl.col("score").is_between(0, 1) | pl.col("score").is_nan())
+    if len(wrong):
+        raise DataError(f"{path}: {len(wrong):,} scores of {name!r} are no probabilities in [0, 1]")
+    return known, len(every), int(every.get_column("given").sum())
+
+
+def _report(name: str, known: pl.DataFrame, papers: int, labelled: int, by: Sequence[str], errors: int) -> LabelReport:
+    truth, given, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
+    return LabelReport(
+        name,
+        papers,
+        labelled,
+        papers - len(known),
+        Confusion.count(truth, given),
+        Ranked.of(truth, scores),
+        tuple(sliced(known, one) for one in by),
+        surest(known, errors) if errors else None,
+    )
 
 
 def _read(path: Path) -> pl.LazyFrame:

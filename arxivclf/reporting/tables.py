@@ -10,8 +10,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from arxivclf.reporting.disagreements import Disagreements
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.report import LabelReport, Report
+from arxivclf.reporting.slices import Slices
 
 
 def tables(report: Report) -> Iterator[RenderableType]:
@@ -27,6 +29,10 @@ def label_tables(label: LabelReport) -> Iterator[RenderableType]:
     yield Text.assemble("\n", (label.name, "bold"), f"  {counted}{without}")
     yield confusion_table(label.name, label.confusion)
     yield figures_table(label)
+    for slices in label.slices:
+        yield slices_table(label.name, slices)
+    if label.disagreements is not None:
+        yield from disagreements_tables(label.name, label.disagreements)
 
 
 def confusion_table(name: str, confusion: Confusion) -> Table:
@@ -62,6 +68,48 @@ def figures_table(label: LabelReport) -> Table:
             one.name, _figure(one.interval.value), between, one.method, _figure(one.larger_class), style=style
         )
     return table
+
+
+def slices_table(name: str, slices: Slices) -> Table:
+    """Each slice's papers, prevalence, precision, recall and F1 with its interval, the worst first."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(slices.by, overflow="fold")
+    for heading in ("papers", name, "precision", "recall", "F1", "95 % interval"):
+        table.add_column(heading, justify="right")
+    for one in slices.slices:
+        cells = [f"{one.confusion.papers:,}", f"{one.prevalence:.1%}"]
+        if one.judged:
+            f1 = one.f1
+            cells += [_figure(one.precision.value), _figure(one.recall.value), _figure(f1.value)]
+            table.add_row(one.value, *cells, f"{f1.low:.3f} - {f1.high:.3f}")
+        else:
+            table.add_row(one.value, *cells, "", "", "", "too few", style="dim")
+    return table
+
+
+def disagreements_tables(name: str, found: Disagreements) -> Iterator[RenderableType]:
+    """The papers to look at, surest first, each with its score and its page."""
+    for heading, papers in (
+        (f"Labelled {name} for sure, and arXiv says no", found.labelled),
+        (f"Not labelled {name} for sure, and arXiv says yes", found.missed),
+    ):
+        yield Text(f"\n{heading}", style="bold")
+        if not papers:
+            yield Text("none")
+            continue
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("score", justify="right")
+        table.add_column("paper", overflow="fold")
+        if any(paper.categories for paper in papers):
+            table.add_column("categories", overflow="fold")
+        if any(paper.title for paper in papers):
+            table.add_column("title", overflow="fold")
+        for paper in papers:
+            cells = [f"{paper.score:.3f}", (paper.link or paper.id).removeprefix("https://")]
+            cells += [paper.categories or ""] if any(one.categories for one in papers) else []
+            cells += [" ".join((paper.title or "").split())] if any(one.title for one in papers) else []
+            table.add_row(*cells)
+        yield table
 
 
 def _figure(value: float) -> str:

@@ -1,0 +1,105 @@
+"""Where labels are good and where not: the papers of each year, category, archive, or value of a kept column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+
+from arxivclf.errors import UsageError
+from arxivclf.reporting.intervals import Interval, wilson
+from arxivclf.reporting.metrics import Confusion
+from arxivclf.reporting.ranked import f1_interval
+
+# The interval of an F1 over fewer positive papers is wider than what sets one slice apart from another.
+FEWEST_POSITIVE = 20
+NO_VALUE = "(none)"
+
+_DERIVED = {"year": "created", "primary": "categories", "archive": "categories"}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The papers of one value, with what their labels are worth."""
+
+    value: str
+    confusion: Confusion
+
+    @property
+    def judged(self) -> bool:
+        """Whether enough of them are positive to compare it with others."""
+        return self.confusion.support >= FEWEST_POSITIVE
+
+    @property
+    def prevalence(self) -> float:
+        """The share that is positive in truth."""
+        return self.confusion.support / self.confusion.papers
+
+    @property
+    def precision(self) -> Interval:
+        return wilson(self.confusion.true_positives, self.confusion.true_positives + self.confusion.false_positives)
+
+    @property
+    def recall(self) -> Interval:
+        return wilson(self.confusion.true_positives, self.confusion.support)
+
+    @cached_property
+    def f1(self) -> Interval:
+        return f1_interval(self.confusion)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """All slices by one column: the judged ones from the worst F1 on, then the others by name."""
+
+    by: str
+    slices: tuple[Slice, ...]
+
+
+def source_of(by: str, columns: Sequence[str]) -> str:
+    """The column that papers are parted by: `year`, `primary` and `archive` are in others unless they are columns.
+
+    Raises UsageError where none of `columns` is it.
+    """
+    source = by if by in columns else _DERIVED.get(by, by)
+    if source not in columns:
+        there = [name for name, column in _DERIVED.items() if column in columns] + list(columns)
+        raise UsageError(f"--by {by}: the labels have no column {source!r}; there are {', '.join(there)}")
+    return source
+
+
+def sliced(compared: pl.DataFrame, by: str) -> Slices:
+    """The slices of papers, with `given` and `truth`, booleans without nulls, and the column that is `source_of` it."""
+    keyed = compared.select(
+        _key_of(by, compared.columns).cast(pl.String).fill_null(NO_VALUE).alias("value"), "given", "truth"
+    )
+    counted = keyed.group_by("value", "given", "truth").len()
+    cells: dict[str, dict[tuple[bool, bool], int]] = {}
+    for value, given, truth, papers in counted.iter_rows():
+        cells.setdefault(value, {})[given, truth] = papers
+    found = [
+        Slice(
+            value,
+            Confusion(
+                of.get((True, True), 0),
+                of.get((True, False), 0),
+                of.get((False, True), 0),
+                of.get((False, False), 0),
+            ),
+        )
+        for value, of in cells.items()
+    ]
+    found.sort(key=lambda one: (not one.judged, one.f1.value if one.judged else 0.0, one.value))
+    return Slices(by, tuple(found))
+
+
+def _key_of(by: str, columns: Sequence[str]) -> pl.Expr:
+    source = source_of(by, columns)
+    if source == by:
+        return pl.col(by)
+    if by == "year":
+        return pl.col(source).cast(pl.String).str.head(4)
+    primary = pl.col(source).str.strip_chars().str.split(" ").list.first()
+    return primary if by == "primary" else primary.str.split(".").list.first()

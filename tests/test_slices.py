@@ -1,0 +1,127 @@
+"""Slices add up to the whole, and the papers to look at are the surest that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import Result
+from conftest import error_line
+
+from arxivclf import report
+from arxivclf.errors import DataError, UsageError
+from arxivclf.reporting.metrics import Confusion
+
+
+def labels_of(papers: int = 2_000) -> pl.DataFrame:
+    random = np.random.default_rng(5)
+    truth = random.random(papers) < 0.2
+    scores = (1 / (1 + np.exp(-random.normal(truth * 4 - 2, 1.2)))).astype(np.float32)
+    primary = random.choice(["cs.LG", "cs.CV", "math.CO", "hep-th", "stat.ML"], papers)
+    return pl.DataFrame(
+        {
+            "id": [f"{1801 + n % 12:04d}.{n + 1:05d}" for n in range(papers)],
+            "created": pl.Series([f"{2010 + n % 10}-03-01" for n in range(papers)]).str.to_date(),
+            "categories": [f"{one} math.OC" for one in primary],
+            "title": [f"Paper {n}" for n in range(papers)],
+            "journal": [None if n % 3 else f"J{n % 2}" for n in range(papers)],
+            "ai": scores >= 0.5,
+            "ai_score": scores,
+            "ai_truth": [None if n % 50 == 7 else bool(one) for n, one in enumerate(truth)],
+        }
+    )
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    path = tmp_path / "x.labels.parquet"
+    labels_of().write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("by", "key"),
+    [
+        ("year", pl.col("created").dt.year().cast(pl.String)),
+        ("primary", pl.col("categories").str.extract(r"^(\S+)")),
+        ("archive", pl.col("categories").str.extract(r"^([a-z-]+)")),
+        ("journal", pl.col("journal").fill_null("(none)")),
+    ],
+)
+def test_slices_add_up_to_the_whole(labels: Path, by: str, key: pl.Expr) -> None:
+    (ai,) = report(labels, by=[by]).labels
+    ((slices),) = ai.slices
+    known = labels_of().drop_nulls("ai_truth").with_columns(key=key)
+    assert {one.value for one in slices.slices} == set(known["key"])
+    for one in slices.slices:
+        papers = known.filter(pl.col("key") == one.value)
+        assert one.confusion == Confusion.count(papers["ai_truth"], papers["ai"])
+        assert one.prevalence == papers["ai_truth"].mean()
+        assert one.f1.low <= one.f1.value == one.confusion.f1 <= one.f1.high
+        assert (one.precision.value, one.recall.value) == (one.confusion.precision, one.confusion.recall)
+    judged = [one for one in slices.slices if one.judged]
+    assert [one.confusion.f1 for one in judged] == sorted(one.confusion.f1 for one in judged)
+    assert slices.slices[: len(judged)] == tuple(judged)
+    assert sum(one.confusion.papers for one in slices.slices) == ai.confusion.papers == len(known)
+
+
+def test_few_papers_are_not_judged(tmp_path: Path) -> None:
+    labels_of(60).write_parquet(tmp_path / "few.parquet")
+    (ai,) = report(tmp_path / "few.parquet", by=["year"]).labels
+    assert not any(one.judged for one in ai.slices[0].slices)
+    assert [one.value for one in ai.slices[0].slices] == [str(year) for year in range(2010, 2020)]
+
+
+def test_the_surest_disagreements(labels: Path) -> None:
+    (ai,) = report(labels, errors=5).labels
+    wrong = labels_of().filter(pl.col("ai") != pl.col("ai_truth"))
+    assert ai.disagreements is not None
+    for labelled, found in ((True, ai.disagreements.labelled), (False, ai.disagreements.missed)):
+        expected = wrong.filter(pl.col("ai") == labelled).sort("ai_score", descending=labelled).head(5)
+        assert [paper.id for paper in found] == expected["id"].to_list()
+        assert [paper.score for paper in found] == expected["ai_score"].to_list()
+        assert [paper.title for paper in found] == expected["title"].to_list()
+        assert found[0].link == f"https://arxiv.org/abs/{expected['id'][0]}"
+
+
+@pytest.mark.parametrize(
+    ("id_", "there"),
+    [
+        ("0704.0001", True),
+        ("math.GT/0309136v2", True),
+        ("hep-th/9901001", True),
+        ("W2741809807", False),
+        ("804.1", False),
+    ],
+)
+def test_links_go_to_arxiv_alone(tmp_path: Path, id_: str, there: bool) -> None:
+    frame = pl.DataFrame({"id": [id_], "ai": [True], "ai_score": [0.9], "ai_truth": [False]})
+    frame.write_parquet(tmp_path / "one.parquet")
+    disagreements = report(tmp_path / "one.parquet", errors=1).labels[0].disagreements
+    assert disagreements is not None
+    assert disagreements.labelled[0].link == (f"https://arxiv.org/abs/{id_}" if there else None)
+    assert disagreements.missed == ()
+
+
+def test_the_screen(cli: Callable[..., Result], labels: Path) -> None:
+    shown = cli("report", labels, "--by", "primary", "--errors", "2")
+    assert shown.exit_code == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.split()[:1] == ["cs.LG"] for line in lines) == 1
+    assert "arxiv.org/abs/18" in shown.stdout
+    assert "Paper " in shown.stdout
+
+
+def test_what_cannot_be_parted(cli: Callable[..., Result], labels: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no column 'colour'; there are year, primary, archive, id, created"):
+        report(labels, by=["colour"])
+    labels_of().drop("created").write_parquet(tmp_path / "x.parquet")
+    assert "no column 'created'; there are" in error_line(cli("report", tmp_path / "x.parquet", "--by", "year"), 2)
+    labels_of().drop("id").write_parquet(tmp_path / "y.parquet")
+    with pytest.raises(DataError, match="no column 'id'"):
+        report(tmp_path / "y.parquet", errors=3)
+    assert cli("report", labels, "--errors", "-1").exit_code == 2
