@@ -6,14 +6,22 @@ import math
 import warnings
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, cohen_kappa_score, f1_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    cohen_kappa_score,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from arxivclf.reporting.intervals import bootstrap, kappa, mcnemar, wilson
 from arxivclf.reporting.metrics import Confusion, calibration_error
+from arxivclf.reporting.overall import overall
 from arxivclf.reporting.ranked import Ranked
 
 SCORED = st.lists(
@@ -91,6 +99,18 @@ def test_an_interval_holds_the_figure_as_often_as_it_says() -> None:
         found = bootstrap(counts, f1)
         held += found.low <= known <= found.high
     assert binomtest(held, draws, 0.95).pvalue > 0.001
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[st.booleans()] * 6), min_size=1, max_size=60))
+def test_micro_and_macro_are_those_of_scikit_learn(rows: list[tuple[bool, ...]]) -> None:
+    table = np.array(rows)
+    found = overall(pl.DataFrame(table, schema=["a", "a_truth", "b", "b_truth", "c", "c_truth"], orient="row"))
+    assert found.papers == len(rows)
+    for average, ours in (("micro", found.micro), ("macro", found.macro)):
+        theirs = precision_recall_fscore_support(table[:, 1::2], table[:, ::2], average=average, zero_division=0)
+        assert [one.value for one in ours] == pytest.approx(theirs[:3])
+        assert all(one.low <= one.value <= one.high for one in ours)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80))

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 LEVEL = 0.95
 DRAWS = 1_000
+# So many counts are drawn at a time at most, for memory's sake.
+_CELLS = 4_000_000
 _Z = 1.959963984540054
 
 Counts = npt.NDArray[np.float64]
@@ -63,8 +65,11 @@ def bootstrap(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: i
     value = float(figure(found[None])[0]) if papers else math.nan
     if math.isnan(value):
         return Interval(math.nan, math.nan, math.nan)
-    drawn = np.random.default_rng(seed).multinomial(papers, found / papers, size=DRAWS).astype(np.float64)
-    figures = figure(drawn)
+    random, shares = np.random.default_rng(seed), found / papers
+    at_once = max(1, _CELLS // len(shares))
+    sizes = [min(at_once, DRAWS - first) for first in range(0, DRAWS, at_once)]
+    drawn = [figure(random.multinomial(papers, shares, size=size).astype(np.float64)) for size in sizes]
+    figures = np.concatenate(drawn)
     figures = figures[~np.isnan(figures)]
     low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # The percentiles of few papers can leave out the figure itself.

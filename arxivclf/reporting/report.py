@@ -18,6 +18,7 @@ from arxivclf.errors import DataError, UsageError
 from arxivclf.reporting.disagreements import Disagreements, surest
 from arxivclf.reporting.intervals import Interval, wilson
 from arxivclf.reporting.metrics import Confusion
+from arxivclf.reporting.overall import Overall, overall
 from arxivclf.reporting.ranked import Ranked, f1_interval
 from arxivclf.reporting.slices import Slices, sliced, source_of
 
@@ -77,10 +78,11 @@ class LabelReport:
 
 @dataclass(frozen=True)
 class Report:
-    """A report on a file of labels, its labels in the order of its columns."""
+    """A report on a file of labels, in the order of its columns, and on all of them at once if there are several."""
 
     source: str
     labels: tuple[LabelReport, ...]
+    overall: Overall | None = None
 
 
 def report(
@@ -123,7 +125,18 @@ def report(
     if not len(table):
         raise DataError(f"{path}: holds no rows")
     compared = (_compare(table, name, threshold, str(path), beside) for name in chosen)
-    return Report(str(path), tuple(_report(name, *one, by, errors) for name, one in zip(chosen, compared, strict=True)))
+    labels = tuple(_report(name, *one, by, errors) for name, one in zip(chosen, compared, strict=True))
+    return Report(str(path), labels, _overall(table, chosen, threshold) if len(chosen) > 1 else None)
+
+
+def _overall(table: pl.DataFrame, names: Sequence[str], threshold: float | None) -> Overall | None:
+    """All labels at once, over the papers whose truth is known for each; None where there is no such paper."""
+    columns = []
+    for name in names:
+        given = pl.col(name) if threshold is None else pl.col(f"{name}_score").cast(pl.Float32) >= threshold
+        columns += [given.cast(pl.Boolean).alias(name), pl.col(f"{name}_truth").cast(pl.Boolean)]
+    known = table.select(columns).drop_nulls()
+    return overall(known) if len(known) else None
 
 
 def _of_labels(column: str, names: Sequence[str]) -> bool:

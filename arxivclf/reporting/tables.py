@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from arxivclf.reporting.disagreements import Disagreements
+from arxivclf.reporting.intervals import Interval
 from arxivclf.reporting.metrics import Confusion
+from arxivclf.reporting.overall import NAMES, Overall
 from arxivclf.reporting.report import LabelReport, Report
 from arxivclf.reporting.slices import Slices
 
@@ -20,6 +22,8 @@ def tables(report: Report) -> Iterator[RenderableType]:
     """Everything that a report shows, from top to bottom."""
     for label in report.labels:
         yield from label_tables(label)
+    if report.overall is not None:
+        yield from overall_tables(report.overall)
 
 
 def label_tables(label: LabelReport) -> Iterator[RenderableType]:
@@ -33,6 +37,18 @@ def label_tables(label: LabelReport) -> Iterator[RenderableType]:
         yield slices_table(label.name, slices)
     if label.disagreements is not None:
         yield from disagreements_tables(label.name, label.disagreements)
+
+
+def overall_tables(found: Overall) -> Iterator[RenderableType]:
+    """The figures of all labels at once."""
+    yield Text.assemble("\n", ("all labels", "bold"), f"  {found.papers:,} papers with the truth of each")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("figure")
+    for heading in ("micro", "95 % interval", "macro", "95 % interval"):
+        table.add_column(heading, justify="right")
+    for name, micro, macro in zip(NAMES, found.micro, found.macro, strict=True):
+        table.add_row(name, *_with_bounds(micro), *_with_bounds(macro), style="bold" if name == "F1" else "")
+    yield table
 
 
 def confusion_table(name: str, confusion: Confusion) -> Table:
@@ -62,11 +78,8 @@ def figures_table(label: LabelReport) -> Table:
     table.add_column("by")
     table.add_column(f"always {most}", justify="right")
     for one in label.figures:
-        between = "-" if math.isnan(one.interval.low) else f"{one.interval.low:.4f} - {one.interval.high:.4f}"
         style = "bold" if one.name == "F1" else ""
-        table.add_row(
-            one.name, _figure(one.interval.value), between, one.method, _figure(one.larger_class), style=style
-        )
+        table.add_row(one.name, *_with_bounds(one.interval), one.method, _figure(one.larger_class), style=style)
     return table
 
 
@@ -110,6 +123,11 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Renderable
             cells += [" ".join((paper.title or "").split())] if any(one.title for one in papers) else []
             table.add_row(*cells)
         yield table
+
+
+def _with_bounds(interval: Interval) -> tuple[str, str]:
+    nothing = math.isnan(interval.low)
+    return _figure(interval.value), "-" if nothing else f"{interval.low:.4f} - {interval.high:.4f}"
 
 
 def _figure(value: float) -> str:
