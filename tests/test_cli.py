@@ -111,7 +111,14 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--text-column": None,
         "--label-column": None,
     },
-    "report": {"--label": None, "--threshold": None, "--by": (), "--errors": 0},
+    "report": {
+        "--label": None,
+        "--threshold": None,
+        "--by": (),
+        "--errors": 0,
+        "--for-precision": (),
+        "--for-recall": (),
+    },
     "tasks": {"--categories": False},
     "push": {"--private": False, "--revision": None, "--quiet": False},
 }

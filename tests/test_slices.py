@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from click.testing import Result
 from conftest import error_line
+from sklearn.metrics import f1_score, precision_recall_curve
 
 from arxivclf import report
 from arxivclf.errors import DataError, UsageError
@@ -125,3 +126,41 @@ def test_what_cannot_be_parted(cli: Callable[..., Result], labels: Path, tmp_pat
     with pytest.raises(DataError, match="no column 'id'"):
         report(tmp_path / "y.parquet", errors=3)
     assert cli("report", labels, "--errors", "-1").exit_code == 2
+
+
+def test_thresholds_tell_what_they_cost(labels: Path) -> None:
+    (ai,) = report(labels, for_precision=[0.9, 1.0], for_recall=[0.95]).labels
+    known = labels_of().drop_nulls("ai_truth")
+    truth, scores = known["ai_truth"].to_numpy(), known["ai_score"].to_numpy()
+    assert ai.thresholds is not None
+    cuts = ai.thresholds.cuts
+    assert [cut.threshold for cut in cuts] == sorted(cut.threshold for cut in cuts)
+    for cut in cuts:
+        assert cut.confusion == Confusion.count(truth, scores >= cut.threshold)
+        assert cut.labelled == (scores >= cut.threshold).mean()
+    by_reason = {cut.why: cut for cut in cuts if cut.why}
+    assert by_reason["in use"].confusion == ai.confusion
+    best = max(f1_score(truth, scores >= score) for score in np.unique(scores))
+    assert by_reason["best F1"].confusion.f1 == pytest.approx(best)
+    # Of all thresholds with the precision none has more recall, and the other way round.
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    for wish in (0.9, 1.0):
+        reached = by_reason[f"precision {wish:g}"].confusion
+        assert reached.precision >= wish
+        assert reached.recall == pytest.approx(recall[:-1][precision[:-1] >= wish].max())
+    reached = by_reason["recall 0.95"].confusion
+    assert reached.recall >= 0.95
+    assert reached.precision == pytest.approx(precision[:-1][recall[:-1] >= 0.95].max(), abs=0.01)
+
+
+def test_a_wish_that_no_threshold_fulfils(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    frame = pl.DataFrame({"ai": [True, False], "ai_score": [0.9, 0.8], "ai_truth": [False, True]})
+    frame.write_parquet(tmp_path / "x.parquet")
+    shown = cli("report", tmp_path / "x.parquet", "--for-precision", "0.8")
+    assert "no threshold has a precision of 0.8" in shown.stdout
+    assert "--for-precision" in error_line(cli("report", tmp_path / "x.parquet", "--for-precision", "0"), 2)
+    # Labels that no threshold makes have none in use.
+    frame.with_columns(ai=pl.Series([False, True])).write_parquet(tmp_path / "y.parquet")
+    (ai,) = report(tmp_path / "y.parquet").labels
+    assert ai.thresholds is not None
+    assert "in use" not in {cut.why for cut in ai.thresholds.cuts}

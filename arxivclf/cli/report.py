@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,7 +37,21 @@ Examples:
     metavar="N",
     help="Show N papers of each kind where label and truth differ, those with the surest scores.",
 )
-def command(labels: str | None, label: str | None, threshold: float | None, by: tuple[str, ...], errors: int) -> None:
+@click.option(
+    "--for-precision",
+    type=float,
+    multiple=True,
+    metavar="F",
+    help="Show the lowest threshold with this precision; repeatable.",
+)
+@click.option(
+    "--for-recall",
+    type=float,
+    multiple=True,
+    metavar="F",
+    help="Show the highest threshold with this recall; repeatable.",
+)
+def command(labels: str | None, **asked: Any) -> None:
     """Show how good labels are: confusion matrix, and each figure with its 95 % interval.
 
     LABELS is a file that `arxivclf label` wrote, or a model folder, whose test split is then reported. Without it, the
@@ -55,7 +70,7 @@ def command(labels: str | None, label: str | None, threshold: float | None, by: 
     from arxivclf.reporting.tables import tables
 
     console = Console()
-    found = report(path, label, threshold, by, errors)
+    found = report(path, **asked)
     click.echo(f"Labels in {found.source}")
     for part in tables(found):
         console.print(part)

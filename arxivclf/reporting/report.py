@@ -6,11 +6,12 @@ import gzip
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy.typing as npt
 import polars as pl
 import zstandard
 
@@ -21,6 +22,7 @@ from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import Overall, overall
 from arxivclf.reporting.ranked import Ranked, f1_interval
 from arxivclf.reporting.slices import Slices, sliced, source_of
+from arxivclf.reporting.thresholds import Thresholds, along, in_use
 
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -42,8 +44,8 @@ class Figure:
 class LabelReport:
     """One label against its truth: all papers, those `labelled`, those of `unknown` truth, and the rest compared.
 
-    `ranked` are the compared papers by score, `slices` their parts, and `disagreements` those to look at, where asked
-    for.
+    `ranked` are the compared papers by score. Where asked for, `thresholds` say what labelling from a score on would
+    give, `slices` what the labels of parts of the papers are worth, and `disagreements` which papers to look at.
     """
 
     name: str
@@ -52,6 +54,7 @@ class LabelReport:
     unknown: int
     confusion: Confusion
     ranked: Ranked
+    thresholds: Thresholds | None = None
     slices: tuple[Slices, ...] = ()
     disagreements: Disagreements | None = None
 
@@ -91,12 +94,15 @@ def report(
     threshold: float | None = None,
     by: Sequence[str] = (),
     errors: int = 0,
+    for_precision: Sequence[float] = (),
+    for_recall: Sequence[float] = (),
 ) -> Report:
     """Compare labels with their truth: all labels of a file, or just `label`.
 
     `threshold` in [0, 1] makes labels of the scores anew. `by` parts the papers by year, primary, archive, or a column
-    that was kept; `errors` asks for so many papers where label and truth differ, on either side. Raises DataError where
-    the file has no labels or no truth, UsageError where it has no such label or column.
+    that was kept; `errors` asks for so many papers where label and truth differ, on either side; `for_precision` and
+    `for_recall` for the thresholds that have them. Raises DataError where the file has no labels or no truth,
+    UsageError where it has no such label or column.
     """
     if errors < 0:
         raise UsageError(f"errors must be at least 0, not {errors}")
@@ -124,9 +130,30 @@ def report(
         raise DataError(f"{path}: cannot be read: {_one_line(error)}") from None
     if not len(table):
         raise DataError(f"{path}: holds no rows")
-    compared = (_compare(table, name, threshold, str(path), beside) for name in chosen)
-    labels = tuple(_report(name, *one, by, errors) for name, one in zip(chosen, compared, strict=True))
-    return Report(str(path), labels, _overall(table, chosen, threshold) if len(chosen) > 1 else None)
+    labels = []
+    for name in chosen:
+        known, papers, labelled = _compare(table, name, threshold, str(path), beside)
+        truth, given, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
+        one = compared(name, truth, given, scores)
+        labels.append(
+            replace(
+                one,
+                papers=papers,
+                labelled=labelled,
+                unknown=papers - len(known),
+                thresholds=along(one.ranked, in_use(given, scores), for_precision, for_recall),
+                slices=tuple(sliced(known, column) for column in by),
+                disagreements=surest(known, errors) if errors else None,
+            )
+        )
+    return Report(str(path), tuple(labels), _overall(table, chosen, threshold) if len(chosen) > 1 else None)
+
+
+def compared(name: str, truth: npt.ArrayLike, given: npt.ArrayLike, scores: npt.ArrayLike) -> LabelReport:
+    """A label whose truth is known: truth and labels, bool (papers,), and scores in [0, 1], (papers,)."""
+    confusion = Confusion.count(truth, given)
+    labelled = confusion.true_positives + confusion.false_positives
+    return LabelReport(name, confusion.papers, labelled, 0, confusion, Ranked.of(truth, scores))
 
 
 def _overall(table: pl.DataFrame, names: Sequence[str], threshold: float | None) -> Overall | None:
@@ -165,20 +192,6 @@ def _compare(
     if len(wrong):
         raise DataError(f"{path}: {len(wrong):,} scores of {name!r} are no probabilities in [0, 1]")
     return known, len(every), int(every.get_column("given").sum())
-
-
-def _report(name: str, known: pl.DataFrame, papers: int, labelled: int, by: Sequence[str], errors: int) -> LabelReport:
-    truth, given, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
-    return LabelReport(
-        name,
-        papers,
-        labelled,
-        papers - len(known),
-        Confusion.count(truth, given),
-        Ranked.of(truth, scores),
-        tuple(sliced(known, one) for one in by),
-        surest(known, errors) if errors else None,
-    )
 
 
 def _read(path: Path) -> pl.LazyFrame:

@@ -16,6 +16,7 @@ from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import NAMES, Overall
 from arxivclf.reporting.report import LabelReport, Report
 from arxivclf.reporting.slices import Slices
+from arxivclf.reporting.thresholds import Thresholds
 
 
 def tables(report: Report) -> Iterator[RenderableType]:
@@ -33,6 +34,9 @@ def label_tables(label: LabelReport) -> Iterator[RenderableType]:
     yield Text.assemble("\n", (label.name, "bold"), f"  {counted}{without}")
     yield confusion_table(label.name, label.confusion)
     yield figures_table(label)
+    if label.thresholds is not None:
+        yield thresholds_table(label.thresholds)
+        yield from map(Text, label.thresholds.missing)
     for slices in label.slices:
         yield slices_table(label.name, slices)
     if label.disagreements is not None:
@@ -80,6 +84,19 @@ def figures_table(label: LabelReport) -> Table:
     for one in label.figures:
         style = "bold" if one.name == "F1" else ""
         table.add_row(one.name, *_with_bounds(one.interval), one.method, _figure(one.larger_class), style=style)
+    return table
+
+
+def thresholds_table(found: Thresholds) -> Table:
+    """What labelling from each threshold on gives; those with a reason stand out."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("threshold", "labelled", "precision", "recall", "F1"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for cut in found.cuts:
+        counts = cut.confusion
+        figures = map(_figure, (counts.precision, counts.recall, counts.f1))
+        table.add_row(f"{cut.threshold:.4f}", f"{cut.labelled:.1%}", *figures, cut.why, style="bold" if cut.why else "")
     return table
 
 

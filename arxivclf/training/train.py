@@ -39,8 +39,7 @@ from arxivclf.model.labels import Flags, Layout, Scores
 from arxivclf.model.linear import Linear
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold, calibration_error
-from arxivclf.reporting.ranked import Ranked
-from arxivclf.reporting.report import LabelReport, Report
+from arxivclf.reporting.report import Report, compared
 from arxivclf.training import card, linear
 from arxivclf.training.dataset import Dataset, Papers, check, collect
 from arxivclf.training.joint import Joint
@@ -263,10 +262,8 @@ class _Judged:
         labels = []
         for at, (name, threshold) in enumerate(thresholds.items()):
             known = self._known(at)
-            given = self.scores[known, at] >= threshold
-            confusion = Confusion.count(self.papers.truth[known, at] > 0.5, given)
-            ranked = Ranked.of(self.papers.truth[known, at] > 0.5, self.scores[known, at])
-            labels.append(LabelReport(name, int(known.sum()), int(given.sum()), 0, confusion, ranked))
+            truth, scores = self.papers.truth[known, at] > 0.5, self.scores[known, at]
+            labels.append(compared(name, truth, scores >= threshold, scores))
         return Report(self.source, tuple(labels))
 
     def metrics(self, thresholds: Mapping[str, float]) -> dict[str, dict[str, float | None]]:

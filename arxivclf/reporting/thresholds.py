@@ -1,0 +1,86 @@
+"""What a threshold costs: precision, recall, F1 and share labelled along it, and the thresholds worth knowing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from arxivclf.errors import UsageError
+from arxivclf.reporting.metrics import Confusion
+from arxivclf.reporting.ranked import Ranked
+
+_ALONG = tuple(round(tenth / 10, 1) for tenth in range(1, 10))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Labelling from a score of `threshold` on, what that gives, and why it is told: "" for one of the round ones."""
+
+    threshold: float
+    confusion: Confusion
+    why: str
+
+    @property
+    def labelled(self) -> float:
+        """The share of papers that are labelled."""
+        counts = self.confusion
+        return (counts.true_positives + counts.false_positives) / counts.papers
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Cuts by rising threshold, and the wishes that no threshold fulfils, in words."""
+
+    cuts: tuple[Cut, ...]
+    missing: tuple[str, ...]
+
+
+def along(
+    ranked: Ranked, used: float | None, for_precision: Sequence[float] = (), for_recall: Sequence[float] = ()
+) -> Thresholds:
+    """Round thresholds, the one `used`, that of the best F1, and those for a wished precision or recall in (0, 1].
+
+    For a precision it is the lowest that has it, for a recall the highest, so that the other of the two is best. Raises
+    UsageError for a wish outside of that range.
+    """
+    for name, wishes in (("precision", for_precision), ("recall", for_recall)):
+        for wish in wishes:
+            if not 0 < wish <= 1:
+                raise UsageError(f"--for-{name} must be above 0 and at most 1, not {wish:g}")
+    counts = ranked.confusions().astype(np.float64)
+    hits, labelled = counts[:, 0], counts.sum(axis=1)
+    positive = float(ranked.positives.sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = hits / labelled, hits / positive
+        f1 = 2 * hits / (labelled + positive)
+    found = [Cut(one, ranked.at(one), "") for one in _ALONG]
+    if used is not None:
+        found.append(Cut(used, ranked.at(used), "in use"))
+    if positive:
+        best = float(ranked.scores[int(np.argmax(f1))])
+        found.append(Cut(best, ranked.at(best), "best F1"))
+    missing = []
+    for name, reached, wishes, place in (
+        ("precision", precision, for_precision, -1),
+        ("recall", recall, for_recall, 0),
+    ):
+        for wish in wishes:
+            there = np.flatnonzero(reached >= wish)
+            if len(there):
+                at = float(ranked.scores[there[place]])
+                found.append(Cut(at, ranked.at(at), f"{name} {wish:g}"))
+            else:
+                missing.append(f"no threshold has a {name} of {wish:g}")
+    return Thresholds(tuple(sorted(found, key=lambda cut: (cut.threshold, cut.why))), tuple(missing))
+
+
+def in_use(given: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
+    """The lowest score that was labelled; None where none was, or where labels do not follow from a threshold."""
+    labelled, every = np.asarray(given, dtype=bool), np.asarray(scores)
+    if not labelled.any():
+        return None
+    lowest = every[labelled].min()
+    return float(lowest) if (every[~labelled] < lowest).all() else None
