@@ -116,6 +116,7 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--threshold": None,
         "--by": (),
         "--errors": 0,
+        "--compare": None,
         "--for-precision": (),
         "--for-recall": (),
     },

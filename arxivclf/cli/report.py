@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from arxivclf.errors import ModelError
+from arxivclf.errors import ModelError, UsageError
 
 # The name is that of model.folder, which is too heavy to import for it.
 _MODEL, _TEST_LABELS = "model", "test.labels.parquet"
@@ -19,7 +19,8 @@ _MODEL, _TEST_LABELS = "model", "test.labels.parquet"
 Examples:
   arxivclf report
   arxivclf report dump.labels.parquet --label ai --threshold 0.7
-  arxivclf report dump.labels.parquet --by year --by primary --errors 20""",
+  arxivclf report dump.labels.parquet --by year --by primary --errors 20
+  arxivclf report new.labels.parquet --compare old.labels.parquet""",
 )
 @click.argument("labels", required=False)
 @click.option("--label", metavar="NAME", help="Report on this label alone.")
@@ -35,7 +36,13 @@ Examples:
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Show N papers of each kind where label and truth differ, those with the surest scores.",
+    help="Show N papers of each kind where label and truth differ, those with the surest scores; with --compare, N"
+    " papers whose label changed.",
+)
+@click.option(
+    "--compare",
+    metavar="LABELS",
+    help="Say what changed since these labels, an earlier or another model's, on the papers in both.",
 )
 @click.option(
     "--for-precision",
@@ -51,26 +58,43 @@ Examples:
     metavar="F",
     help="Show the highest threshold with this recall; repeatable.",
 )
-def command(labels: str | None, **asked: Any) -> None:
+def command(labels: str | None, compare: str | None, **asked: Any) -> None:
     """Show how good labels are: confusion matrix, and each figure with its 95 % interval.
 
     LABELS is a file that `arxivclf label` wrote, or a model folder, whose test split is then reported. Without it, the
     test split of ./model.
     """
-    path = Path(labels or _MODEL)
-    if labels is None and not path.is_dir():
+    if labels is None and not Path(_MODEL).is_dir():
         raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
-    if path.is_dir():
-        path = path / _TEST_LABELS
-        if not path.exists():
-            raise ModelError(f"{path.parent}: no {_TEST_LABELS} there; not a model that `arxivclf train` made")
+    path = _labels_in(Path(labels or _MODEL))
     from rich.console import Console
 
-    from arxivclf.reporting.report import report
-    from arxivclf.reporting.tables import tables
+    from arxivclf.reporting.tables import comparison_tables, tables
 
     console = Console()
-    found = report(path, **asked)
-    click.echo(f"Labels in {found.source}")
-    for part in tables(found):
+    if compare is None:
+        from arxivclf.reporting.report import report
+
+        found = report(path, **asked)
+        click.echo(f"Labels in {found.source}")
+        shown = tables(found)
+    else:
+        from arxivclf.reporting.compare import compare as compared
+
+        for name in ("threshold", "for_precision", "for_recall"):
+            if asked[name]:
+                raise UsageError(f"--{name.replace('_', '-')} and --compare do not go together")
+        both = compared(_labels_in(Path(compare)), path, asked["label"], asked["by"], asked["errors"])
+        click.echo(f"Before: {both.first}\nNow:    {both.second}")
+        shown = comparison_tables(both)
+    for part in shown:
         console.print(part)
+
+
+def _labels_in(path: Path) -> Path:
+    """The labels that a path names: a file, or those of the test split in a model folder."""
+    if not path.is_dir():
+        return path
+    if not (path / _TEST_LABELS).exists():
+        raise ModelError(f"{path}: no {_TEST_LABELS} there; not a model that `arxivclf train` made")
+    return path / _TEST_LABELS

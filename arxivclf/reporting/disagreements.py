@@ -11,6 +11,11 @@ import polars as pl
 _ARXIV_ID = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 
 
+def link(id_: str) -> str | None:
+    """The page of a paper on arXiv; None for an id that is none of arXiv's."""
+    return f"https://arxiv.org/abs/{id_}" if _ARXIV_ID.fullmatch(id_) else None
+
+
 @dataclass(frozen=True)
 class Disagreement:
     """One paper: its id, score in [0, 1], categories and title where they are known, and where to read it."""
@@ -22,8 +27,7 @@ class Disagreement:
 
     @property
     def link(self) -> str | None:
-        """Its page on arXiv; None for an id that is none of arXiv's."""
-        return f"https://arxiv.org/abs/{self.id}" if _ARXIV_ID.fullmatch(self.id) else None
+        return link(self.id)
 
 
 @dataclass(frozen=True)

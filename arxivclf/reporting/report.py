@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Literal
 
 import numpy.typing as npt
 import polars as pl
-import zstandard
 
 from arxivclf.errors import DataError, UsageError
 from arxivclf.reporting.disagreements import Disagreements, surest
@@ -22,9 +19,8 @@ from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import Overall, overall
 from arxivclf.reporting.ranked import Ranked, f1_interval
 from arxivclf.reporting.slices import Slices, sliced, source_of
+from arxivclf.reporting.table import LabelsFile, columns_of, one_line
 from arxivclf.reporting.thresholds import Thresholds, along, in_use
-
-_PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -108,28 +104,18 @@ def report(
         raise UsageError(f"errors must be at least 0, not {errors}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"threshold must be at least 0 and at most 1, not {threshold}")
-    frame = _read(Path(path))
-    there = frame.collect_schema().names()
-    names = [name for name in there if f"{name}_score" in there and f"{name}_truth" in there]
+    file = LabelsFile.open(path)
+    names = [name for name in file.names if f"{name}_truth" in file.columns]
     if not names:
-        raise DataError(f"{path}: no labels with scores and truth; its columns are {', '.join(there)}")
+        raise DataError(f"{path}: no labels with scores and truth; its columns are {', '.join(file.columns)}")
     if label is not None and label not in names:
         raise UsageError(f"{path}: no label {label!r}; there are {', '.join(names)}")
     chosen = [label] if label else names
-    wanted = [column for name in chosen for column in (name, f"{name}_score", f"{name}_truth")]
-    others = [column for column in there if not _of_labels(column, names)]
-    beside = [source_of(one, others) for one in by]
+    beside = [source_of(one, file.others) for one in by]
     if errors:
-        if "id" not in there:
-            raise DataError(f"{path}: no column 'id' to tell the papers by that are to be looked at")
-        beside += [column for column in ("id", "categories", "title") if column in others]
+        beside += ["id", *(column for column in ("categories", "title") if column in file.others)]
     beside = list(dict.fromkeys(beside))
-    try:
-        table = frame.select(wanted + beside).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: cannot be read: {_one_line(error)}") from None
-    if not len(table):
-        raise DataError(f"{path}: holds no rows")
+    table = file.read([column for name in chosen for column in columns_of(name)] + beside)
     labels = []
     for name in chosen:
         known, papers, labelled = _compare(table, name, threshold, str(path), beside)
@@ -166,10 +152,6 @@ def _overall(table: pl.DataFrame, names: Sequence[str], threshold: float | None)
     return overall(known) if len(known) else None
 
 
-def _of_labels(column: str, names: Sequence[str]) -> bool:
-    return any(column in (name, f"{name}_score", f"{name}_truth") for name in names)
-
-
 def _compare(
     table: pl.DataFrame, name: str, threshold: float | None, path: str, beside: Sequence[str]
 ) -> tuple[pl.DataFrame, int, int]:
@@ -181,7 +163,7 @@ def _compare(
             *beside, given=given.cast(pl.Boolean), truth=truth.cast(pl.Boolean), score=score.cast(pl.Float32)
         )
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: the columns of {name!r} are no labels: {_one_line(error)}") from None
+        raise DataError(f"{path}: the columns of {name!r} are no labels: {one_line(error)}") from None
     known = every.drop_nulls(["given", "truth", "score"])
     if not len(known):
         raise DataError(
@@ -192,43 +174,3 @@ def _compare(
     if len(wrong):
         raise DataError(f"{path}: {len(wrong):,} scores of {name!r} are no probabilities in [0, 1]")
     return known, len(every), int(every.get_column("given").sum())
-
-
-def _read(path: Path) -> pl.LazyFrame:
-    """The table in a file, by its content: Parquet, JSON lines or CSV, the latter two packed or not."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-        if start == _PARQUET:
-            frame = pl.scan_parquet(path, glob=False)
-            frame.collect_schema()
-            return frame
-        content = path.read_bytes()
-        if start.startswith(_GZIP):
-            content = gzip.decompress(content)
-        elif start == _ZSTD:
-            content = zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read()
-        if not content.strip():
-            raise DataError(f"{path}: an empty file")
-        if content.lstrip().startswith(b"{"):
-            return _typed(lambda types: pl.read_ndjson(content, schema_overrides=types, infer_schema_length=None))
-        return _typed(lambda types: pl.read_csv(content, schema_overrides=types, infer_schema_length=0))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise DataError(f"{path}: not a whole table of labels: {_one_line(error)}") from None
-
-
-def _typed(read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:
-    """A table of text whose columns of labels are what they are, however many nulls come first."""
-    names = read({}).columns
-    types: dict[str, pl.DataType] = {}
-    for name in names:
-        if f"{name}_score" in names:
-            types |= {name: pl.Boolean(), f"{name}_score": pl.Float64()}
-            types |= {f"{name}_truth": pl.Boolean()} if f"{name}_truth" in names else {}
-    return read(types).lazy()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

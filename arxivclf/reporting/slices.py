@@ -73,7 +73,7 @@ def source_of(by: str, columns: Sequence[str]) -> str:
 def sliced(compared: pl.DataFrame, by: str) -> Slices:
     """The slices of papers, with `given` and `truth`, booleans without nulls, and the column that is `source_of` it."""
     keyed = compared.select(
-        _key_of(by, compared.columns).cast(pl.String).fill_null(NO_VALUE).alias("value"), "given", "truth"
+        key_of(by, compared.columns).cast(pl.String).fill_null(NO_VALUE).alias("value"), "given", "truth"
     )
     counted = keyed.group_by("value", "given", "truth").len()
     cells: dict[str, dict[tuple[bool, bool], int]] = {}
@@ -95,7 +95,8 @@ def sliced(compared: pl.DataFrame, by: str) -> Slices:
     return Slices(by, tuple(found))
 
 
-def _key_of(by: str, columns: Sequence[str]) -> pl.Expr:
+def key_of(by: str, columns: Sequence[str]) -> pl.Expr:
+    """What papers with these columns are parted by."""
     source = source_of(by, columns)
     if source == by:
         return pl.col(by)

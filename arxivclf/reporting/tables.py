@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from arxivclf.reporting.disagreements import Disagreements
+from arxivclf.reporting.compare import FIGURES, Change, Changed, Comparison, Judgement
+from arxivclf.reporting.disagreements import Disagreements, link
 from arxivclf.reporting.intervals import Interval
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import NAMES, Overall
@@ -140,6 +141,80 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Renderable
             cells += [" ".join((paper.title or "").split())] if any(one.title for one in papers) else []
             table.add_row(*cells)
         yield table
+
+
+def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
+    """Everything that a comparison of two files shows, from top to bottom."""
+    yield Text(
+        f"{comparison.papers:,} papers in both, {comparison.first_alone:,} before alone,"
+        f" {comparison.second_alone:,} now alone"
+    )
+    for label in comparison.labels:
+        whole, agreed = label.whole, label.agreement
+        yield Text.assemble("\n", (label.name, "bold"), f"  {whole.gained:,} papers gained it, {whole.lost:,} lost it")
+        yield Text(
+            f"agreement {agreed.value:.4f} ({agreed.low:.4f} - {agreed.high:.4f}, Wilson), Cohen's kappa"
+            f" {_figure(label.kappa)}"
+        )
+        if label.judgement is None:
+            yield Text("no truth in either file, so neither can be said to be better")
+        else:
+            yield from judgement_tables(label.name, label.judgement)
+        for by, changes in label.slices:
+            yield changes_table(by, changes)
+        if label.papers:
+            yield changed_table(label.name, label.papers)
+
+
+def judgement_tables(name: str, found: Judgement) -> Iterator[RenderableType]:
+    """Both confusion matrices, the figures side by side, and a verdict."""
+    for which, confusion in (("before", found.first), ("now", found.second)):
+        yield Text(f"\n{which}", style="bold")
+        yield confusion_table(name, confusion)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("figure")
+    for heading in ("before", "now", "difference", "95 % interval"):
+        table.add_column(heading, justify="right")
+    for figure, difference in zip(FIGURES, found.differences, strict=True):
+        first, second = (getattr(each, figure.lower()) for each in (found.first, found.second))
+        bounds = "-" if math.isnan(difference.low) else f"{difference.low:+.4f} - {difference.high:+.4f}"
+        change = "-" if math.isnan(difference.value) else f"{difference.value:+.4f}"
+        style = "bold" if figure == "F1" else ""
+        table.add_row(figure, _figure(first), _figure(second), change, bounds, style=style)
+    yield table
+    better = f"they are right more often {'now' if found.second_alone > found.first_alone else 'before'}"
+    verdict = better if found.p < 0.05 else "which of them is right more often cannot be told from chance"
+    yield Text(
+        f"{found.first_alone:,} papers were labelled rightly before alone, {found.second_alone:,} now alone:"
+        f" {verdict} (McNemar, exact, p = {found.p:.2g}). The intervals are of a paired bootstrap."
+    )
+
+
+def changes_table(by: str, changes: Sequence[Change]) -> Table:
+    """What changed in each slice, most of it first."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(by, overflow="fold")
+    for heading in ("papers", "gained", "lost", "changed", "95 % interval"):
+        table.add_column(heading, justify="right")
+    for one in changes:
+        share = one.changed
+        counts = (f"{one.papers:,}", f"{one.gained:,}", f"{one.lost:,}")
+        table.add_row(one.value, *counts, f"{share.value:.2%}", f"{share.low:.2%} - {share.high:.2%}")
+    return table
+
+
+def changed_table(name: str, papers: Sequence[Changed]) -> Table:
+    """Papers whose label is another, with both scores."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("paper", overflow="fold")
+    for heading in ("score before", "score now"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for paper in papers:
+        page = (link(paper.id) or paper.id).removeprefix("https://")
+        scores = (f"{paper.first_score:.3f}", f"{paper.second_score:.3f}")
+        table.add_row(page, *scores, f"{'gained' if paper.gained else 'lost'} {name}")
+    return table
 
 
 def _with_bounds(interval: Interval) -> tuple[str, str]:

@@ -1,0 +1,193 @@
+"""Two files of labels on the papers that they share: which is better, how sure that is, and which papers changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from arxivclf.errors import DataError, UsageError
+from arxivclf.reporting.intervals import Counts, Interval, bootstrap, kappa, mcnemar, wilson
+from arxivclf.reporting.metrics import Confusion
+from arxivclf.reporting.slices import key_of, source_of
+from arxivclf.reporting.table import LabelsFile, columns_of
+
+FIGURES = ("precision", "recall", "F1", "accuracy")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Both labels against one truth, over the papers where it is known.
+
+    `differences` are those of precision, recall, F1 and accuracy, the second's less the first's, over pairs of labels.
+    `first_alone` are the papers that the first alone gets right, `second_alone` those of the second; `p` is the chance
+    of counts at least as unlike were they equally good (McNemar, exact).
+    """
+
+    first: Confusion
+    second: Confusion
+    differences: tuple[Interval, ...]
+    first_alone: int
+    second_alone: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """Papers of one slice, and how many of them the second gives another label: `gained` it, or `lost` it."""
+
+    value: str
+    papers: int
+    gained: int
+    lost: int
+
+    @property
+    def changed(self) -> Interval:
+        """The share whose label is another."""
+        return wilson(self.gained + self.lost, self.papers)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A paper with another label: its id, both scores, and whether it has gained the label."""
+
+    id: str
+    first_score: float
+    second_score: float
+    gained: bool
+
+
+@dataclass(frozen=True)
+class LabelComparison:
+    """One label in both files. `judgement` is there where the truth of any paper is known."""
+
+    name: str
+    whole: Change
+    agreement: Interval
+    kappa: float
+    judgement: Judgement | None
+    slices: tuple[tuple[str, tuple[Change, ...]], ...]
+    papers: tuple[Changed, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two files: the papers in both, those in one alone, and the labels that both have."""
+
+    first: str
+    second: str
+    papers: int
+    first_alone: int
+    second_alone: int
+    labels: tuple[LabelComparison, ...]
+
+
+def compare(
+    first: str | Path, second: str | Path, label: str | None = None, by: Sequence[str] = (), changed: int = 0
+) -> Comparison:
+    """Compare two files of labels by the ids of their papers. Truth is the second's, or else the first's.
+
+    `by` parts the papers as in `report`; `changed` asks for so many papers whose label is another, the largest changes
+    of score first. Raises DataError where they share no paper, UsageError where they share no such label.
+    """
+    files = LabelsFile.open(first), LabelsFile.open(second)
+    shared = [name for name in files[1].names if name in files[0].names]
+    if not shared or (label is not None and label not in shared):
+        what = f"no label {label!r}" if label is not None else "no label"
+        theirs = "; ".join(f"{file.path} has {', '.join(file.names)}" for file in files)
+        raise UsageError(f"{what} in both: {theirs}")
+    names = [label] if label is not None else shared
+    sources = [source_of(one, files[1].others) for one in by]
+    tables = [file.read(["id", *_columns(names, file), *(sources if file is files[1] else [])]) for file in files]
+    for table, file in zip(tables, files, strict=True):
+        if (repeated := len(table) - table.get_column("id").n_unique()) > 0:
+            raise DataError(f"{file.path}: {repeated:,} rows repeat an id, so that its papers cannot be told apart")
+    both = tables[1].join(tables[0], on="id", how="inner", suffix=_OLD, maintain_order="left")
+    if not len(both):
+        raise DataError(f"{first} and {second} share no paper: {len(tables[0]):,} ids there, {len(tables[1]):,} here")
+    compared = tuple(_compare(both, name, by, changed) for name in names)
+    alone = (len(table) - len(both) for table in tables)
+    return Comparison(str(first), str(second), len(both), *alone, compared)
+
+
+_OLD = " of the first"
+
+
+def _columns(names: Sequence[str], file: LabelsFile) -> list[str]:
+    wanted = [column for name in names for column in columns_of(name)]
+    return [column for column in wanted if column in file.columns]
+
+
+def _compare(both: pl.DataFrame, name: str, by: Sequence[str], changed: int) -> LabelComparison:
+    truths = [pl.col(column) for column in (f"{name}_truth", f"{name}_truth{_OLD}") if column in both.columns]
+    papers = both.with_columns(
+        second=pl.col(name).cast(pl.Boolean),
+        first=pl.col(f"{name}{_OLD}").cast(pl.Boolean),
+        truth=pl.coalesce(truths).cast(pl.Boolean) if truths else pl.lit(None, pl.Boolean),
+    ).drop_nulls(["first", "second"])
+    first, second = (papers.get_column(which).to_numpy() for which in ("first", "second"))
+    table = np.bincount(first.astype(np.int64) * 2 + second, minlength=4).reshape(2, 2)
+    slices = tuple((one, _changes(papers, one)) for one in by)
+    return LabelComparison(
+        name,
+        Change("all", len(papers), int(table[0, 1]), int(table[1, 0])),
+        wilson(int(np.trace(table)), len(papers)),
+        kappa(table),
+        _judge(papers.drop_nulls("truth")),
+        slices,
+        _changed(papers, name, changed),
+    )
+
+
+def _judge(known: pl.DataFrame) -> Judgement | None:
+    if not len(known):
+        return None
+    truth, first, second = (known.get_column(which).to_numpy() for which in ("truth", "first", "second"))
+    counts = np.bincount(truth.astype(np.int64) * 4 + first * 2 + second, minlength=8)
+    alone = [int(((one == truth) & (other != truth)).sum()) for one, other in ((first, second), (second, first))]
+    differences = tuple(bootstrap(counts, _difference(place)) for place in range(len(FIGURES)))
+    return Judgement(
+        Confusion.count(truth, first), Confusion.count(truth, second), differences, *alone, mcnemar(*alone)
+    )
+
+
+def _difference(place: int) -> Callable[[Counts], Counts]:
+    """A figure of the second less that of the first, from counts by truth, first and second, (draws, 8)."""
+    kinds = np.arange(8)
+    truth, labels = kinds // 4 == 1, (kinds // 2 % 2 == 1, kinds % 2 == 1)
+
+    def figure(counts: Counts, given: npt.NDArray[np.bool_]) -> Counts:
+        hits, wrong = counts[:, truth & given].sum(axis=1), counts[:, ~truth & given].sum(axis=1)
+        missed, rest = counts[:, truth & ~given].sum(axis=1), counts[:, ~truth & ~given].sum(axis=1)
+        part, whole = (
+            (hits, hits + wrong),
+            (hits, hits + missed),
+            (2 * hits, 2 * hits + wrong + missed),
+            (hits + rest, counts.sum(axis=1)),
+        )[place]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(part / whole)
+
+    return lambda counts: figure(counts, labels[1]) - figure(counts, labels[0])
+
+
+def _changes(papers: pl.DataFrame, by: str) -> tuple[Change, ...]:
+    key = key_of(by, papers.columns).cast(pl.String).fill_null("(none)").alias("value")
+    gained, lost = pl.col("second") & ~pl.col("first"), pl.col("first") & ~pl.col("second")
+    counted = papers.group_by(key).agg(pl.len(), gained=gained.sum(), lost=lost.sum())
+    found = [Change(*row) for row in counted.select("value", "len", "gained", "lost").iter_rows()]
+    return tuple(sorted(found, key=lambda one: (-(one.gained + one.lost) / one.papers, one.value)))
+
+
+def _changed(papers: pl.DataFrame, name: str, count: int) -> tuple[Changed, ...]:
+    if not count:
+        return ()
+    first, second = pl.col(f"{name}_score{_OLD}").cast(pl.Float64), pl.col(f"{name}_score").cast(pl.Float64)
+    other = papers.filter(pl.col("first") != pl.col("second"))
+    rows = other.select("id", first, second, gained=pl.col("second"), by=(first - second).abs())
+    rows = rows.sort(["by", "id"], descending=[True, False]).head(count).drop("by")
+    return tuple(Changed(*row) for row in rows.iter_rows())

@@ -1,0 +1,129 @@
+"""Two files of labels side by side: what changed, which is better, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import Result
+from conftest import error_line
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
+
+from arxivclf.errors import DataError, UsageError
+from arxivclf.reporting.compare import FIGURES, compare
+
+
+def pair(papers: int = 3_000) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Labels of two models, the second the better one; it has lost 100 papers and has 150 new, in another order."""
+    random = np.random.default_rng(11)
+    truth = random.random(papers) < 0.2
+    ids = [f"{1801 + n % 12:04d}.{n + 1:05d}" for n in range(papers)]
+
+    def labels(noise: float) -> pl.DataFrame:
+        scores = (1 / (1 + np.exp(-random.normal(truth * 4 - 2, noise)))).astype(np.float32)
+        return pl.DataFrame({"id": ids, "ai": scores >= 0.5, "ai_score": scores, "ai_truth": truth})
+
+    first, second = labels(2.0), labels(1.2)
+    created = pl.Series([f"{2010 + n % 5}-01-01" for n in range(papers)]).str.to_date()
+    second = second.with_columns(created=created).tail(-100).sample(fraction=1.0, shuffle=True, seed=1)
+    return first.head(-150), second
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    paths = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    for path, frame in zip(paths, pair(), strict=True):
+        frame.write_parquet(path)
+    return paths
+
+
+def test_every_figure(files: tuple[Path, Path]) -> None:
+    found = compare(*files, by=["year"], changed=4)
+    first, second = pair()
+    both = second.join(first, on="id", suffix="_old")
+    assert (found.papers, found.first_alone, found.second_alone) == (2_750, 100, 150)
+    (ai,) = found.labels
+    truth, old, new = (both[column].to_numpy() for column in ("ai_truth", "ai_old", "ai"))
+    assert (ai.whole.gained, ai.whole.lost) == ((new & ~old).sum(), (old & ~new).sum())
+    assert ai.agreement.value == (old == new).mean()
+    assert ai.kappa == pytest.approx(cohen_kappa_score(old, new))
+
+    judged = ai.judgement
+    assert judged is not None
+    gains = dict(zip(FIGURES, judged.differences, strict=True))
+    assert gains["F1"].value == pytest.approx(f1_score(truth, new) - f1_score(truth, old))
+    assert gains["accuracy"].value == pytest.approx(accuracy_score(truth, new) - accuracy_score(truth, old))
+    assert 0 < gains["F1"].low < gains["F1"].value < gains["F1"].high
+    alone = int(((old == truth) & (new != truth)).sum()), int(((new == truth) & (old != truth)).sum())
+    assert (judged.first_alone, judged.second_alone) == alone
+    assert judged.p == pytest.approx(binomtest(alone[0], sum(alone), 0.5).pvalue)
+
+    ((by, changes),) = ai.slices
+    assert by == "year"
+    assert sum(one.papers for one in changes) == found.papers
+    assert sum(one.gained for one in changes) == ai.whole.gained
+    shares = [one.changed.value for one in changes]
+    assert shares == sorted(shares, reverse=True)
+    moved = [abs(one.first_score - one.second_score) for one in ai.papers]
+    assert len(moved) == 4
+    assert moved == sorted(moved, reverse=True)
+    largest = (
+        both.filter(pl.col("ai") != pl.col("ai_old"))["ai_score"]
+        - both.filter(pl.col("ai") != pl.col("ai_old"))["ai_score_old"]
+    ).abs()
+    assert moved[0] == pytest.approx(largest.max())
+
+
+def test_a_paired_interval_is_narrower_than_two_apart(files: tuple[Path, Path]) -> None:
+    """It holds the difference as often as it says: files of one model differ by nothing, and the interval says so."""
+    old, _ = files
+    (ai,) = compare(old, old).labels
+    assert ai.judgement is not None
+    assert ai.judgement.p == 1.0
+    assert all((one.low, one.value, one.high) == (0.0, 0.0, 0.0) for one in ai.judgement.differences)
+    assert (ai.agreement.value, ai.kappa) == (1.0, 1.0)
+
+
+def test_without_truth_there_is_agreement(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    for name, frame in zip(("old", "new"), pair(), strict=True):
+        frame.drop("ai_truth").write_parquet(tmp_path / f"{name}.parquet")
+    (ai,) = compare(tmp_path / "old.parquet", tmp_path / "new.parquet").labels
+    assert ai.judgement is None
+    shown = cli("report", tmp_path / "new.parquet", "--compare", tmp_path / "old.parquet")
+    assert shown.exit_code == 0
+    assert "no truth in either file" in shown.stdout
+    assert "Cohen's kappa 0." in shown.stdout
+
+
+def test_the_screen(files: tuple[Path, Path], cli: Callable[..., Result]) -> None:
+    old, new = files
+    shown = cli("report", new, "--compare", old, "--by", "year", "--errors", "2")
+    assert shown.exit_code == 0, shown.stderr
+    assert max(map(len, shown.stdout.splitlines()[2:])) <= 80
+    words = " ".join(shown.stdout.split())
+    assert "2,750 papers in both, 100 before alone, 150 now alone" in words
+    assert "they are right more often now (McNemar, exact, p = " in words
+    assert words.count("arxiv.org/abs/18") == 2
+
+
+def test_what_cannot_be_compared(files: tuple[Path, Path], tmp_path: Path, cli: Callable[..., Result]) -> None:
+    old, new = files
+    frame = pl.read_parquet(old)
+    frame.rename({"ai": "cv", "ai_score": "cv_score", "ai_truth": "cv_truth"}).write_parquet(tmp_path / "cv.parquet")
+    with pytest.raises(UsageError, match=r"no label in both: .*old.parquet has ai; .*cv.parquet has cv"):
+        compare(old, tmp_path / "cv.parquet")
+    with pytest.raises(UsageError, match="no label 'nlp' in both"):
+        compare(old, new, "nlp")
+    frame.with_columns(id=pl.col("id") + "x").write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="share no paper: 2,850 ids there, 2,900 here"):
+        compare(tmp_path / "other.parquet", new)
+    pl.concat([frame, frame.head(3)]).write_parquet(tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match="3 rows repeat an id"):
+        compare(tmp_path / "twice.parquet", new)
+    frame.drop("id").write_parquet(tmp_path / "bare.parquet")
+    assert "'id'" in error_line(cli("report", new, "--compare", tmp_path / "bare.parquet"), 1)
+    assert "do not go together" in error_line(cli("report", new, "--compare", old, "--threshold", "0.5"), 2)
