@@ -119,6 +119,8 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--compare": None,
         "--for-precision": (),
         "--for-recall": (),
+        "--format": "table",
+        "--output": None,
     },
     "tasks": {"--categories": False},
     "push": {"--private": False, "--revision": None, "--quiet": False},

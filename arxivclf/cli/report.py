@@ -58,7 +58,16 @@ Examples:
     metavar="F",
     help="Show the highest threshold with this recall; repeatable.",
 )
-def command(labels: str | None, compare: str | None, **asked: Any) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "markdown", "csv"]),
+    default="table",
+    show_default=True,
+    help="The form; that of JSON is described in docs/report-json.md.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write it to FILE instead of to standard output.")
+def command(labels: str | None, compare: str | None, form: str, output: str | None, **asked: Any) -> None:
     """Show how good labels are: confusion matrix, and each figure with its 95 % interval.
 
     LABELS is a file that `arxivclf label` wrote, or a model folder, whose test split is then reported. Without it, the
@@ -67,28 +76,37 @@ def command(labels: str | None, compare: str | None, **asked: Any) -> None:
     if labels is None and not Path(_MODEL).is_dir():
         raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
     path = _labels_in(Path(labels or _MODEL))
-    from rich.console import Console
-
-    from arxivclf.reporting.tables import comparison_tables, tables
-
-    console = Console()
+    found: Any
     if compare is None:
         from arxivclf.reporting.report import report
 
         found = report(path, **asked)
-        click.echo(f"Labels in {found.source}")
-        shown = tables(found)
     else:
         from arxivclf.reporting.compare import compare as compared
 
         for name in ("threshold", "for_precision", "for_recall"):
             if asked[name]:
                 raise UsageError(f"--{name.replace('_', '-')} and --compare do not go together")
-        both = compared(_labels_in(Path(compare)), path, asked["label"], asked["by"], asked["errors"])
-        click.echo(f"Before: {both.first}\nNow:    {both.second}")
-        shown = comparison_tables(both)
-    for part in shown:
-        console.print(part)
+        found = compared(_labels_in(Path(compare)), path, asked["label"], asked["by"], asked["errors"])
+    if form == "table" and output is None:
+        from rich.console import Console
+
+        from arxivclf.reporting.tables import tables
+
+        console = Console()
+        for part in tables(found):
+            console.print(part)
+        return
+    from arxivclf.reporting.formats import FORMS
+
+    text = FORMS[form](found)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        from arxivclf.files import whole_file
+
+        with whole_file(Path(output)) as file:
+            file.write(text.encode())
 
 
 def _labels_in(path: Path) -> Path:

@@ -89,13 +89,14 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
     from rich.console import Console
     from rich.text import Text
 
-    from arxivclf.reporting.tables import tables
+    from arxivclf.reporting.tables import label_tables
 
     console = Console()
     for report in (result.validation, result.test):
         console.rule(Text(f"on {report.source}"), align="left")
-        for part in tables(report):
-            console.print(part)
+        for label in report.labels:
+            for part in label_tables(label):
+                console.print(part)
     if result.rejects_file:
         click.echo(f"Rejected rows are in {result.rejects_file}.")
     for name, calibration in result.info.calibrations.items():

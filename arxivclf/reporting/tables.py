@@ -20,8 +20,14 @@ from arxivclf.reporting.slices import Slices
 from arxivclf.reporting.thresholds import Thresholds
 
 
-def tables(report: Report) -> Iterator[RenderableType]:
-    """Everything that a report shows, from top to bottom."""
+def tables(found: Report | Comparison) -> Iterator[RenderableType]:
+    """Everything that there is to show, from top to bottom."""
+    yield from report_tables(found) if isinstance(found, Report) else comparison_tables(found)
+
+
+def report_tables(report: Report) -> Iterator[RenderableType]:
+    """A report: each label, then all at once."""
+    yield Text(f"Labels in {report.source}")
     for label in report.labels:
         yield from label_tables(label)
     if report.overall is not None:
@@ -145,6 +151,7 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Renderable
 
 def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
     """Everything that a comparison of two files shows, from top to bottom."""
+    yield Text(f"Before: {comparison.first}\nNow:    {comparison.second}")
     yield Text(
         f"{comparison.papers:,} papers in both, {comparison.first_alone:,} before alone,"
         f" {comparison.second_alone:,} now alone"

@@ -1,0 +1,129 @@
+"""The forms of a report: what JSON says is what its page describes, Markdown and CSV hold the same figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import Result
+from conftest import ROOT
+from test_compare import pair
+from test_slices import labels_of
+
+from arxivclf import report
+
+PAGE = (ROOT / "docs" / "report-json.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("labels") / "x.labels.parquet"
+    frame = labels_of()
+    more = frame.select(pl.col("ai", "ai_score", "ai_truth").name.replace("ai", "cv"))
+    frame.hstack(more).write_parquet(path)
+    return path
+
+
+def read(cli: Callable[..., Result], *arguments: Any) -> str:
+    done = cli("report", *arguments)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
+def keys(content: Any) -> Iterator[str]:
+    """All names in a piece of JSON, but for those of slices, which are a user's columns."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield name
+            yield from keys(list(value.values()) if name == "slices" else value)
+    elif isinstance(content, list):
+        for one in content:
+            yield from keys(one)
+
+
+def test_json_is_what_its_page_says(cli: Callable[..., Result], labels: Path) -> None:
+    found = json.loads(read(cli, labels, "--by", "year", "--errors", "2", "--format", "json"))
+    assert (found["schema"], found["kind"], found["source"]) == (1, "report", str(labels))
+    assert set(keys(found)) <= set(re.findall(r"\w+", PAGE))
+    ai, cv = found["labels"]
+    known = report(labels, by=["year"], errors=2).labels[0]
+    assert ai["confusion"]["true_positives"] == known.confusion.true_positives
+    assert ai["figures"]["f1"]["value"] == known.confusion.f1
+    assert [part["value"] for part in ai["slices"]["year"]] == [part.value for part in known.slices[0].slices]
+    assert len(ai["disagreements"]["missed"]) == 2
+    assert cv["figures"] == ai["figures"]
+    assert found["overall"]["micro"]["f1"]["value"] == pytest.approx(known.confusion.f1)
+
+
+def test_a_comparison_as_json(cli: Callable[..., Result], tmp_path: Path) -> None:
+    for name, frame in zip(("old", "new"), pair(), strict=True):
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+    arguments = (tmp_path / "new.parquet", "--compare", tmp_path / "old.parquet", "--by", "year", "--errors", "3")
+    found = json.loads(read(cli, *arguments, "--format", "json"))
+    assert found["kind"] == "comparison"
+    assert set(keys(found)) <= set(re.findall(r"\w+", PAGE))
+    assert (found["papers"], found["before_alone"], found["now_alone"]) == (2_750, 100, 150)
+    (ai,) = found["labels"]
+    judged = ai["judgement"]
+    assert judged["now"]["true_positives"] - judged["before"]["true_positives"] > 0
+    assert len(ai["changed"]) == 3
+    rows = list(csv.DictReader(io.StringIO(read(cli, *arguments, "--format", "csv"))))
+    (difference,) = [row for row in rows if row["figure"] == "f1_difference"]
+    assert float(difference["value"]) == judged["differences"]["f1"]["value"]
+    assert "| paper |" in read(cli, *arguments, "--format", "markdown")
+
+
+def test_what_is_no_number_is_null(cli: Callable[..., Result], tmp_path: Path) -> None:
+    frame = pl.DataFrame({"ai": [False], "ai_score": [0.1], "ai_truth": [False]})
+    frame.write_parquet(tmp_path / "one.parquet")
+    (ai,) = json.loads(read(cli, tmp_path / "one.parquet", "--format", "json"))["labels"]
+    assert ai["figures"]["precision"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "method": "Wilson",
+        "larger_class": None,
+    }
+    for form in ("csv", "markdown", "table"):
+        assert "nan" not in read(cli, tmp_path / "one.parquet", "--format", form)
+
+
+def test_csv_holds_every_figure_of_every_slice(cli: Callable[..., Result], labels: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(read(cli, labels, "--by", "archive", "--format", "csv"))))
+    known = report(labels, by=["archive"]).labels[0]
+    (whole,) = [row for row in rows if (row["label"], row["by"], row["figure"]) == ("ai", "", "f1")]
+    f1 = next(one for one in known.figures if one.name == "F1").interval
+    assert [float(whole[name]) for name in ("value", "low", "high")] == [f1.value, f1.low, f1.high]
+    slices = {
+        row["slice"]: float(row["value"])
+        for row in rows
+        if (row["label"], row["by"], row["figure"]) == ("ai", "archive", "recall")
+    }
+    assert slices == {one.value: one.recall.value for one in known.slices[0].slices}
+
+
+def test_markdown_tables_are_whole(cli: Callable[..., Result], labels: Path, tmp_path: Path) -> None:
+    text = read(cli, labels, "--by", "primary", "--errors", "1", "--format", "markdown")
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    # Confusion, figures, thresholds, slices, and two of papers for each label, and one of all.
+    assert len(tables) == 13
+    for lines in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+        assert re.fullmatch(r"(\| -{3}:? )+\|", lines[1])
+    assert "**ai" in text
+    assert read(cli, labels, "--by", "primary", "--errors", "1", "--format", "markdown", "-o", tmp_path / "x.md") == ""
+    assert (tmp_path / "x.md").read_text() == text
+
+
+def test_a_table_in_a_file_has_no_colours(cli: Callable[..., Result], labels: Path, tmp_path: Path) -> None:
+    read(cli, labels, "-o", tmp_path / "x.txt")
+    text = (tmp_path / "x.txt").read_text()
+    assert "\x1b" not in text
+    assert text.startswith(f"Labels in {labels}"[:40])
