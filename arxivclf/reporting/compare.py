@@ -110,8 +110,8 @@ def compare(
     if not len(both):
         raise DataError(f"{first} and {second} share no paper: {len(tables[0]):,} ids there, {len(tables[1]):,} here")
     compared = tuple(_compare(both, name, by, changed) for name in names)
-    alone = (len(table) - len(both) for table in tables)
-    return Comparison(str(first), str(second), len(both), *alone, compared)
+    before, now = (len(table) - len(both) for table in tables)
+    return Comparison(str(first), str(second), len(both), before, now, compared)
 
 
 _OLD = " of the first"
@@ -148,10 +148,10 @@ def _judge(known: pl.DataFrame) -> Judgement | None:
         return None
     truth, first, second = (known.get_column(which).to_numpy() for which in ("truth", "first", "second"))
     counts = np.bincount(truth.astype(np.int64) * 4 + first * 2 + second, minlength=8)
-    alone = [int(((one == truth) & (other != truth)).sum()) for one, other in ((first, second), (second, first))]
+    before, now = [int(((one == truth) & (other != truth)).sum()) for one, other in ((first, second), (second, first))]
     differences = tuple(bootstrap(counts, _difference(place)) for place in range(len(FIGURES)))
     return Judgement(
-        Confusion.count(truth, first), Confusion.count(truth, second), differences, *alone, mcnemar(*alone)
+        Confusion.count(truth, first), Confusion.count(truth, second), differences, before, now, mcnemar(before, now)
     )
 
 

@@ -219,8 +219,8 @@ def _report_rows(report: Report) -> Iterator[Sequence[Any]]:
                     yield (*head, name, *getattr(part, name).as_list())
     if report.overall is not None:
         for which, intervals in (("micro", report.overall.micro), ("macro", report.overall.macro)):
-            for name, one in zip(NAMES, intervals, strict=True):
-                yield (None, None, None, f"{which}_{_key(name)}", *one.as_list())
+            for name, interval in zip(NAMES, intervals, strict=True):
+                yield (None, None, None, f"{which}_{_key(name)}", *interval.as_list())
 
 
 def _comparison_rows(both: Comparison) -> Iterator[Sequence[Any]]:
