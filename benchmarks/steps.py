@@ -31,9 +31,9 @@ STEPS: list[tuple[str, Any, str]] = [
     ("loading the model", Classifier, "load"),
     ("counting", local, "_count"),
     ("preparing", Classifier, "prepare"),
-    ("  of it cleaning", classifier, "compose"),
-    ("  of it linear model", Linear, "logits_of_many"),
-    ("  of it tokenising", Model, "tokenize"),
+    ("of it cleaning", classifier, "compose"),
+    ("of it linear model", Linear, "logits_of_many"),
+    ("of it tokenising", Model, "tokenize"),
     ("scoring", Classifier, "finish"),
     ("writing parts", Parts, "add"),
     ("merging", local, "_merge"),
@@ -54,7 +54,7 @@ def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 def reading(chunks: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     def wrapped(self: Snapshot, *args: Any) -> Iterator[Any]:
         # Counting reads, too, and without a size.
-        name, found = "reading" if args else "  of it reading", chunks(self, *args)
+        name, found = "reading" if args else "of it reading", chunks(self, *args)
         while True:
             started = time.perf_counter()
             chunk = next(found, None)
@@ -87,9 +87,9 @@ def main() -> None:
         done = label(LabelSettings((given.dump,), (given.model,), output=output, **how))
     whole = time.perf_counter() - started
     print("| step | seconds | share |\n| --- | --- | --- |")
-    order = ["loading the model", "counting", "  of it reading", "reading", *(name for name, *_ in STEPS[2:])]
+    order = ["loading the model", "counting", "of it reading", "reading", *(name for name, *_ in STEPS[2:])]
     for name in order:
-        print(f"| {name.strip()} | {SECONDS[name]:.2f} | {SECONDS[name] / whole:.0%} |")
+        print(f"| {name} | {SECONDS[name]:.2f} | {SECONDS[name] / whole:.0%} |")
     print(f"| the whole | {whole:.2f} | {done.papers / (whole - SECONDS['loading the model']):,.0f} papers/s |")
 
 

@@ -100,15 +100,16 @@ class Model:
 
     def _fastest(self, folder: Path) -> Model:
         """With the fastest arithmetic that the papers kept in its folder allow, and the fingerprint of it."""
-        gates = [(one.low, one.high) for one in self.gates]
-        decides = [self.calibrations, self.linear_calibrations, self.blends, gates]
         encoder = self.encoder
         if encoder is not None:
             from arxivclf.model.backends import Judge, choose
 
             thresholds = list(self.thresholds.values())
-            mark = f"{_mark(folder, self.cleaning, encoder, decides)} {thresholds}"
+            # Not of the gate: with it and without, one check and one conversion serve.
+            mark = _mark(folder, self.cleaning, encoder, [self.calibrations, self.blends, thresholds])
             encoder = choose(folder, encoder, Judge(self.mixed, thresholds, mark))
+        gates = [(one.low, one.high) for one in self.gates]
+        decides = [self.calibrations, self.linear_calibrations, self.blends, gates]
         return replace(self, encoder=encoder, fingerprint=_mark(folder, self.cleaning, encoder, decides))
 
     @classmethod

@@ -42,9 +42,7 @@ class Compiled:
 
         `cache` is the folder of what was converted for this model and kind.
         """
-        with quietly():
-            import openvino
-
+        openvino = _openvino()
         self.name = f"{kind} by OpenVINO"
         self._padding = padding
         core = openvino.Core()
@@ -116,15 +114,19 @@ class _FirstToken(torch.nn.Module):
         return parted.transpose(1, 2)
 
 
+def _openvino() -> Any:
+    with quietly():
+        import openvino
+    return openvino
+
+
 def _inputs(papers: Sequence[list[int]], padding: int, shape: tuple[int, int] | None = None) -> dict[str, Any]:
     ids, mask = batches.pad(papers, padding, shape)
     return {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
 
 
 def _converted(model: PreTrainedModel, kind: Kind, papers: Sequence[list[int]], padding: int) -> Any:
-    with quietly():
-        import openvino
-
+    openvino = _openvino()
     # Two papers of unlike length, so that nothing of them is taken for a constant.
     example = {name: torch.from_numpy(part) for name, part in _inputs([papers[0], papers[0][:1]], padding).items()}
     with torch.inference_mode(), quietly():
@@ -138,14 +140,13 @@ def _converted(model: PreTrainedModel, kind: Kind, papers: Sequence[list[int]], 
 
 
 def _keep(converted: Any, cache: Path) -> None:
-    import openvino
-
     # Where nothing can be written, the next labelling converts again; where another did so first, its own stands.
     with suppress(OSError, RuntimeError):
         cache.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache.parent, prefix=".unfinished-") as name:
-            openvino.save_model(converted, Path(name, "model.xml"), compress_to_fp16=False)
+            _openvino().save_model(converted, Path(name, "model.xml"), compress_to_fp16=False)
             Path(name).rename(cache)
+            # For the block's end to take away.
             Path(name).mkdir()
 
 

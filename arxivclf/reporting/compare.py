@@ -11,8 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from arxivclf.errors import DataError, UsageError
-from arxivclf.reporting.intervals import Counts, Interval, bootstrap, kappa, mcnemar, wilson
-from arxivclf.reporting.metrics import Confusion
+from arxivclf.reporting.intervals import Interval, bootstrap, kappa, mcnemar, wilson
+from arxivclf.reporting.metrics import Confusion, Counts, figure_of_counts
 from arxivclf.reporting.slices import key_of, source_of
 from arxivclf.reporting.table import LabelsFile, columns_of
 
@@ -149,36 +149,29 @@ def _judge(known: pl.DataFrame) -> Judgement | None:
     truth, first, second = (known.get_column(which).to_numpy() for which in ("truth", "first", "second"))
     counts = np.bincount(truth.astype(np.int64) * 4 + first * 2 + second, minlength=8)
     before, now = [int(((one == truth) & (other != truth)).sum()) for one, other in ((first, second), (second, first))]
-    differences = tuple(bootstrap(counts, _difference(place)) for place in range(len(FIGURES)))
+    differences = tuple(bootstrap(counts, _difference(name)) for name in FIGURES)
     return Judgement(
         Confusion.count(truth, first), Confusion.count(truth, second), differences, before, now, mcnemar(before, now)
     )
 
 
-def _difference(place: int) -> Callable[[Counts], Counts]:
+def _difference(name: str) -> Callable[[Counts], Counts]:
     """A figure of the second less that of the first, from counts by truth, first and second, (draws, 8)."""
     kinds = np.arange(8)
-    truth, labels = kinds // 4 == 1, (kinds // 2 % 2 == 1, kinds % 2 == 1)
+    truth, first, second = kinds // 4 == 1, kinds // 2 % 2 == 1, kinds % 2 == 1
 
     def figure(counts: Counts, given: npt.NDArray[np.bool_]) -> Counts:
-        hits, wrong = counts[:, truth & given].sum(axis=1), counts[:, ~truth & given].sum(axis=1)
-        missed, rest = counts[:, truth & ~given].sum(axis=1), counts[:, ~truth & ~given].sum(axis=1)
-        part, whole = (
-            (hits, hits + wrong),
-            (hits, hits + missed),
-            (2 * hits, 2 * hits + wrong + missed),
-            (hits + rest, counts.sum(axis=1)),
-        )[place]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(part / whole)
+        cells = (truth & given, ~truth & given, truth & ~given, ~truth & ~given)
+        return figure_of_counts(name, *(counts[:, cell].sum(axis=1) for cell in cells))
 
-    return lambda counts: figure(counts, labels[1]) - figure(counts, labels[0])
+    return lambda counts: figure(counts, second) - figure(counts, first)
 
 
 def _changes(papers: pl.DataFrame, by: str) -> tuple[Change, ...]:
-    key = key_of(by, papers.columns).cast(pl.String).fill_null("(none)").alias("value")
     gained, lost = pl.col("second") & ~pl.col("first"), pl.col("first") & ~pl.col("second")
-    counted = papers.group_by(key).agg(pl.len(), gained=gained.sum(), lost=lost.sum())
+    counted = papers.group_by(key_of(by, papers.columns).alias("value")).agg(
+        pl.len(), gained=gained.sum(), lost=lost.sum()
+    )
     found = [Change(*row) for row in counted.select("value", "len", "gained", "lost").iter_rows()]
     return tuple(sorted(found, key=lambda one: (-(one.gained + one.lost) / one.papers, one.value)))
 

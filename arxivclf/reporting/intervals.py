@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from arxivclf.reporting.metrics import Counts
+
 LEVEL = 0.95
 DRAWS = 1_000
 # So many counts are drawn at a time at most, for memory's sake.
 _CELLS = 4_000_000
 _Z = 1.959963984540054
-
-Counts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 CALIBRATION_BINS = 15
 
+Counts = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -74,6 +76,21 @@ class Confusion:
             "f1": self.f1,
         }
         return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
+
+def figure_of_counts(name: str, hits: Counts, wrong: Counts, missed: Counts, rest: Counts | float = 0.0) -> Counts:
+    """Precision, recall, F1 or accuracy of arrays of counts, as `Confusion` has them; nan for a share of nothing.
+
+    The counts are true positives, false positives, false negatives and, for the accuracy, true negatives.
+    """
+    part, whole = {
+        "precision": (hits, hits + wrong),
+        "recall": (hits, hits + missed),
+        "F1": (2 * hits, 2 * hits + wrong + missed),
+        "accuracy": (hits + rest, hits + wrong + missed + rest),
+    }[name]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(part / whole)
 
 
 def best_threshold(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from arxivclf.reporting.intervals import Counts, Interval, bootstrap
+from arxivclf.reporting.intervals import Interval, bootstrap
+from arxivclf.reporting.metrics import Counts, figure_of_counts
 
 NAMES = ("precision", "recall", "F1")
 
@@ -22,8 +22,8 @@ class Overall:
     """
 
     papers: int
-    micro: tuple[Interval, Interval, Interval]
-    macro: tuple[Interval, Interval, Interval]
+    micro: tuple[Interval, ...]
+    macro: tuple[Interval, ...]
 
 
 def overall(decisions: pl.DataFrame) -> Overall:
@@ -36,23 +36,16 @@ def overall(decisions: pl.DataFrame) -> Overall:
     papers = patterns.get_column("papers").to_numpy().astype(np.float64)
     table = patterns.drop("papers").to_numpy().astype(bool)
     given, truth = table[:, ::2], table[:, 1::2]
-    cells = [(given & truth), (given & ~truth), (~given & truth)]
+    cells = [given & truth, given & ~truth, ~given & truth]
 
-    def figures(which: int, micro: bool) -> Interval:
-        def of(counts: Counts) -> Counts:
-            hits, wrong, missed = (counts @ cell.astype(np.float64) for cell in cells)
+    def figure(name: str, micro: bool) -> Interval:
+        def of(drawn: Counts) -> Counts:
+            counts = [drawn @ cell.astype(np.float64) for cell in cells]
             if micro:
-                hits, wrong, missed = (each.sum(axis=1, keepdims=True) for each in (hits, wrong, missed))
-            return np.asarray(_figure(which, hits, wrong, missed).mean(axis=1))
+                counts = [each.sum(axis=1, keepdims=True) for each in counts]
+            return np.asarray(np.nan_to_num(figure_of_counts(name, *counts)).mean(axis=1))
 
         return bootstrap(papers, of)
 
-    micro, macro = ((figures(0, each), figures(1, each), figures(2, each)) for each in (True, False))
+    micro, macro = (tuple(figure(name, each) for name in NAMES) for each in (True, False))
     return Overall(len(decisions), micro, macro)
-
-
-def _figure(which: int, hits: Counts, wrong: Counts, missed: Counts) -> npt.NDArray[np.float64]:
-    """Precision, recall or F1; 0 where there is nothing to take a share of."""
-    whole = (hits + wrong, hits + missed, hits + (wrong + missed) / 2)[which]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.nan_to_num(hits / whole))

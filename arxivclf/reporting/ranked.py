@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from arxivclf.reporting.intervals import Counts, Interval, bootstrap
-from arxivclf.reporting.metrics import CALIBRATION_BINS, Confusion, calibration_error
+from arxivclf.reporting.intervals import Interval, bootstrap
+from arxivclf.reporting.metrics import CALIBRATION_BINS, Confusion, Counts, calibration_error, figure_of_counts
 
 # Of more distinct scores neighbours are gathered for a bootstrap, whose own spread is far wider than what that changes.
 _KINDS = 2_048
@@ -115,18 +115,6 @@ def _roc_area(counts: Counts) -> Counts:
 
 def f1_interval(confusion: Confusion) -> Interval:
     """F1 with its interval."""
-
-    def f1(counts: Counts) -> Counts:
-        hits, false_positives, false_negatives = counts[:, 0], counts[:, 1], counts[:, 2]
-        with np.errstate(invalid="ignore"):
-            return np.asarray(2 * hits / (2 * hits + false_positives + false_negatives))
-
-    return bootstrap(
-        [
-            confusion.true_positives,
-            confusion.false_positives,
-            confusion.false_negatives,
-            confusion.true_negatives,
-        ],
-        f1,
-    )
+    wrong, missed = confusion.false_positives, confusion.false_negatives
+    counts = [confusion.true_positives, wrong, missed, confusion.true_negatives]
+    return bootstrap(counts, lambda drawn: figure_of_counts("F1", *drawn.T))

@@ -72,9 +72,7 @@ def source_of(by: str, columns: Sequence[str]) -> str:
 
 def sliced(compared: pl.DataFrame, by: str) -> Slices:
     """The slices of papers, with `given` and `truth`, booleans without nulls, and the column that is `source_of` it."""
-    keyed = compared.select(
-        key_of(by, compared.columns).cast(pl.String).fill_null(NO_VALUE).alias("value"), "given", "truth"
-    )
+    keyed = compared.select(key_of(by, compared.columns).alias("value"), "given", "truth")
     counted = keyed.group_by("value", "given", "truth").len()
     cells: dict[str, dict[tuple[bool, bool], int]] = {}
     for value, given, truth, papers in counted.iter_rows():
@@ -96,11 +94,12 @@ def sliced(compared: pl.DataFrame, by: str) -> Slices:
 
 
 def key_of(by: str, columns: Sequence[str]) -> pl.Expr:
-    """What papers with these columns are parted by."""
+    """What papers with these columns are parted by, as text; `NO_VALUE` where there is nothing."""
     source = source_of(by, columns)
-    if source == by:
-        return pl.col(by)
-    if by == "year":
-        return pl.col(source).cast(pl.String).str.head(4)
-    primary = pl.col(source).str.strip_chars().str.split(" ").list.first()
-    return primary if by == "primary" else primary.str.split(".").list.first()
+    key = pl.col(source)
+    if source != by and by == "year":
+        key = key.cast(pl.String).str.head(4)
+    elif source != by:
+        key = key.str.strip_chars().str.split(" ").list.first()
+        key = key.str.split(".").list.first() if by == "archive" else key
+    return key.cast(pl.String).fill_null(NO_VALUE)
