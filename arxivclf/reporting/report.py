@@ -167,8 +167,8 @@ def _compare(
     known = every.drop_nulls(["given", "truth", "score"])
     if not len(known):
         raise DataError(
-            f"{path}: no truth for {name!r} in any of {len(table):,} papers (the dump had no categories and no label"
-            " column); only with a truth can labels be judged"
+            f"{path}: no truth for {name!r} in any of {len(table):,} papers (the dump had neither categories nor a"
+            " label column that tells it); only with a truth can labels be judged"
         )
     wrong = known.filter(~pl.col("score").is_between(0, 1) | pl.col("score").is_nan())
     if len(wrong):
