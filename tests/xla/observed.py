@@ -83,7 +83,8 @@ def observe(settings: TrainSettings, crash_at: int | None = None) -> Observed:
     def seeing_forward(self: Encoder, token_ids: Any, rows: Any, shape: tuple[int, int] | None = None) -> torch.Tensor:
         if shape is not None and torch.is_grad_enabled():
             in_step.append(f"{shape[0]}x{shape[1]}")
-        elif shape is not None:
+        # The reference papers are scored on the CPU, which compiles nothing.
+        elif shape is not None and self.device.widths:
             seen.shapes.add(f"score {shape[0]}x{shape[1]}")
         return forward(self, token_ids, rows, shape)
 
