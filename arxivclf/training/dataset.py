@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,10 +30,6 @@ WEAK = "weak_negatives"
 _COLUMNS = ("id", "key", "created", "year", "categories", "title", "abstract", "text")
 
 Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
-Likely = Callable[[pl.Series, Truths], Truths]
-
-# Of negatives that are easy to tell from their words a few are enough, but none is never drawn.
-_LEAST_CHANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -110,14 +106,10 @@ def check(settings: TrainSettings) -> None:
         Snapshot(tuple(Source(name, Path(name)) for name in names), naming).check()
 
 
-def collect(
-    settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher, likely: Likely | None = None
-) -> Dataset:
+def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher) -> Dataset:
     """Read the dump, then choose: since, repeats, sample, validation, split, undersampling, weak negatives.
 
-    `likely` says how likely papers are positive, from their texts and truth; then undersampling takes negatives that
-    are hard to tell before others. Raises DataError where nothing is left, or where a label has papers of one class
-    only.
+    Raises DataError where nothing is left, or where a label has papers of one class only.
     """
     counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
 
@@ -201,11 +193,7 @@ def collect(
         by_side[VALIDATION] = validation
     whole = by_side[TRAIN]
     if settings.undersample is not None:
-        chances = None
-        if likely is not None:
-            every = _cleaned(whole, task, settings.clean)
-            chances = likely(every.texts, every.truth).max(axis=1)
-        by_side[TRAIN] = _undersampled(whole, task, settings.undersample, chances)
+        by_side[TRAIN] = _undersampled(whole, task, settings.undersample)
     if settings.weak_negatives is not None:
         parts = [
             chunk.papers
@@ -281,23 +269,15 @@ def _lowest(papers: pl.DataFrame, count: int) -> pl.DataFrame:
     return unique.filter(pl.col("sample_order") <= limit)
 
 
-def _undersampled(
-    papers: pl.DataFrame, task: Task, negatives_per_positive: float, chances: np.ndarray | None
-) -> pl.DataFrame:
-    """All positives and so many negatives, drawn by their sample order, alike or by `chances` of being taken for one.
-
-    The draw without replacement is that of Efraimidis and Spirakis (2006): the lowest -ln(u) / weight.
-    """
-    weight = pl.lit(1.0) if chances is None else pl.Series("weight", np.maximum(chances, _LEAST_CHANCE))
-    drawn = -pl.col("sample_order").clip(1e-300).log() / weight if chances is not None else pl.col("sample_order")
-    papers = papers.with_columns(drawn.alias("drawn"))
+def _undersampled(papers: pl.DataFrame, task: Task, negatives_per_positive: float) -> pl.DataFrame:
+    """All positives and so many negatives, drawn by their sample order."""
     positive = pl.any_horizontal(_column(name) for name in task.names)
     negatives = papers.filter(~positive)
     wanted = round(negatives_per_positive * (len(papers) - len(negatives)))
     if wanted >= len(negatives):
-        return papers.drop("drawn")
-    limit = negatives.get_column("drawn").sort()[max(0, wanted - 1)]
-    return papers.filter(positive | (pl.col("drawn") <= limit)).drop("drawn")
+        return papers
+    limit = negatives.get_column("sample_order").sort()[max(0, wanted - 1)]
+    return papers.filter(positive | (pl.col("sample_order") <= limit))
 
 
 def _weak_negatives(papers: pl.DataFrame, task: Task, training_papers: int, settings: TrainSettings) -> pl.DataFrame:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from arxivclf.model.labels import Scores
 from arxivclf.model.linear import DAMPED, Linear
 from arxivclf.model.words import PLACES, Counted, count
 from arxivclf.progress import Watcher
@@ -35,21 +34,6 @@ def fit(texts: pl.Series, truth: Truths, watcher: Watcher) -> Linear:
         return _fit(counted, truth)
 
 
-def out_of_fold(texts: pl.Series, truth: Truths, watcher: Watcher) -> Scores:
-    """Logits of all texts, each of a model of that half of the papers which it is not in, float32 (texts, labels)."""
-    counted = features(texts, watcher)
-    half = np.arange(len(texts)) % 2 == 0
-    logits: Scores = np.empty((len(texts), truth.shape[1]), dtype=np.float32)
-    with watcher.stage("Linear model, out of fold"):
-        for one in (half, ~half):
-            # A half without papers of one class knows nothing: its papers count alike.
-            known = truth[one].any(axis=0) & ~truth[one].all(axis=0)
-            logits[~one] = (
-                _fit(_chosen(counted, one), truth[one]).logits_of_many(texts.filter(~one)) if known.all() else 0.0
-            )
-    return logits
-
-
 def features(texts: pl.Series, watcher: Watcher) -> Counted:
     """The features of many texts, by all cores."""
     size = 8_192
@@ -63,12 +47,6 @@ def features(texts: pl.Series, watcher: Watcher) -> Counted:
             parts += found
             watcher.advance(sum(len(part.bounds) - 1 for part in found))
     return Counted.join(parts)
-
-
-def _chosen(counted: Counted, rows: npt.NDArray[np.bool_]) -> Counted:
-    sizes = np.diff(counted.bounds)
-    there = np.repeat(rows, sizes)
-    return Counted(counted.places[there], counted.counts[there], np.append(0, np.cumsum(sizes[rows])))
 
 
 def _fit(counted: Counted, truth: Truths) -> Linear:

@@ -123,13 +123,8 @@ class _Job:
         """Train, judge, and write into `unfinished` where it is given."""
         settings, watcher, names = self._settings, self._watcher, self._task.names
         rejects_path = self._folder.with_name(f"{self._folder.name}.rejects.jsonl") if unfinished else None
-        hard_first = settings.gate and self._encoding is not None
-
-        def likely(texts: pl.Series, truth: Scores) -> Scores:
-            return calibrated(linear.out_of_fold(texts, truth, watcher), [Calibration()] * len(names))
-
         with RejectsFile(rejects_path) as rejects:
-            dataset = collect(settings, self._task, rejects, watcher, likely if hard_first else None)
+            dataset = collect(settings, self._task, rejects, watcher)
         watcher.say(_described(dataset), **dataset.counts)
         words = linear.fit(dataset.whole.texts, dataset.whole.truth, watcher) if settings.gate else None
         trained = self._encoding.run(dataset) if self._encoding is not None else None
