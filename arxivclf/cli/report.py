@@ -61,7 +61,7 @@ Examples:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "markdown", "csv"]),
+    type=click.Choice(["table", "json", "markdown", "html", "csv"]),
     default="table",
     show_default=True,
     help="The form; that of JSON is described in docs/report-json.md.",

@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from arxivclf.errors import UsageError
 from arxivclf.reporting.compare import FIGURES, Change, Comparison, LabelComparison
 from arxivclf.reporting.intervals import Interval
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import NAMES, Overall
+from arxivclf.reporting.page import page_of
 from arxivclf.reporting.report import LabelReport, Report
 from arxivclf.reporting.slices import Slice
 from arxivclf.reporting.tables import tables
@@ -63,11 +65,19 @@ def as_csv(found: Report | Comparison) -> str:
     return out.getvalue()
 
 
+def as_html(found: Report | Comparison) -> str:
+    """One page that loads nothing. Raises UsageError for a comparison."""
+    if isinstance(found, Comparison):
+        raise UsageError("--format html shows one file of labels; json, markdown and csv show a comparison, too")
+    return page_of(found)
+
+
 FORMS: Mapping[str, Callable[[Report | Comparison], str]] = {
     "table": as_table,
     "json": as_json,
     "markdown": as_markdown,
     "csv": as_csv,
+    "html": as_html,
 }
 
 

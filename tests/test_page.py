@@ -1,0 +1,132 @@
+"""The HTML page in a real browser: it asks nobody for anything, sorts, links to arXiv, and can be used by everyone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import Result
+from test_slices import labels_of
+
+from arxivclf import report
+from arxivclf.reporting.page import page_of
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+HOSTILE = '<script>alert(1)</script> & "quotes" <img src=x onerror=alert(2)>'
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two labels, with slices and papers, one of them with a hostile title."""
+    folder = tmp_path_factory.mktemp("page")
+    frame = labels_of()
+    more = frame.select(pl.col("ai", "ai_score", "ai_truth").name.replace("ai", "cv"))
+    frame = frame.hstack(more).with_columns(title=pl.lit(HOSTILE))
+    frame.write_parquet(folder / "x.labels.parquet")
+    path = folder / "x.html"
+    path.write_text(page_of(report(folder / "x.labels.parquet", by=["year", "primary"], errors=5, for_precision=[0.9])))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: install Debian's package chromium")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, file: Path) -> Iterator[Any]:
+    """The page, opened; at the end it must have asked for nothing but itself, and complained of nothing."""
+    asked: list[str] = []
+    said: list[str] = []
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("dialog", lambda dialog: said.append(dialog.message))
+    tab.goto(file.as_uri())
+    yield tab
+    assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+    assert said == []
+    context.close()
+
+
+def test_the_figures_are_there(page: Any, file: Path) -> None:
+    text = page.inner_text("main")
+    known = report(file.with_name("x.labels.parquet"), by=["year"]).labels[0]
+    for one in known.figures:
+        assert f"{one.interval.value:.4f}" in text
+    assert page.locator("section").count() == 3
+    assert page.locator("svg[role=img]").count() == 8
+    assert HOSTILE in text
+
+
+def test_tables_sort(page: Any) -> None:
+    table = page.locator("table", has=page.get_by_text("By year")).first
+    heading = table.locator("th", has=page.get_by_role("button", name="papers"))
+
+    def column(place: int) -> list[float]:
+        return [
+            float(text.replace(",", "")) for text in table.locator(f"tbody tr :nth-child({place})").all_inner_texts()
+        ]
+
+    heading.get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert column(2) == sorted(column(2))
+    heading.get_by_role("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert column(2) == sorted(column(2), reverse=True)
+    table.get_by_role("button", name="year").click()
+    assert column(1) == sorted(column(1))
+    assert heading.get_attribute("aria-sort") is None
+
+
+def test_links_point_to_arxiv(page: Any) -> None:
+    links = [link for link in page.eval_on_selector_all("a", "all => all.map(one => one.href)") if "#" not in link]
+    assert len(links) == 20
+    assert all(re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", link) for link in links)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_everyone_can_use_it(page: Any, scheme: str, width: int) -> None:
+    """axe-core finds no fault, and no screen is too narrow for the page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    found = Axe().run(page).response["violations"]
+    assert [f"{one['id']}: {one['help']}" for one in found if one["impact"] in ("serious", "critical")] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_it_prints(page: Any) -> None:
+    assert page.pdf().startswith(b"%PDF")
+
+
+def test_the_command_writes_it(cli: Callable[..., Result], file: Path, tmp_path: Path) -> None:
+    done = cli("report", file.with_name("x.labels.parquet"), "--format", "html", "-o", tmp_path / "y.html")
+    assert done.exit_code == 0, done.stderr
+    text = (tmp_path / "y.html").read_text()
+    assert text.startswith("<!doctype html>")
+    assert "http" not in re.sub(r"http-equiv", "", text)
+    assert len(text) < 400_000
+
+
+def test_hostile_titles_stay_text(file: Path) -> None:
+    text = file.read_text()
+    assert "<img" not in text
+    assert text.count("<script>") == 1
