@@ -90,6 +90,7 @@ def test_what_is_no_number_is_null(cli: Callable[..., Result], tmp_path: Path) -
         "high": None,
         "method": "Wilson",
         "larger_class": None,
+        "gate_alone": None,
     }
     for form in ("csv", "markdown", "table"):
         assert "nan" not in read(cli, tmp_path / "one.parquet", "--format", form)
@@ -112,8 +113,8 @@ def test_csv_holds_every_figure_of_every_slice(cli: Callable[..., Result], label
 def test_markdown_tables_are_whole(cli: Callable[..., Result], labels: Path, tmp_path: Path) -> None:
     text = read(cli, labels, "--by", "primary", "--errors", "1", "--format", "markdown")
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    # Confusion, figures, thresholds, slices, and two of papers for each label, and one of all.
-    assert len(tables) == 13
+    # Confusion, figures, thresholds, where errors are, slices, and two of papers for each label, and one of all.
+    assert len(tables) == 15
     for lines in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
         assert re.fullmatch(r"(\| -{3}:? )+\|", lines[1])

@@ -150,12 +150,19 @@ def test_the_test_split_of_a_model_is_the_default(cli: Callable[..., Result], mo
 
 def test_what_cannot_be_reported(tmp_path: Path, cli: Callable[..., Result]) -> None:
     frame = labels_frame()
-    frame.drop("ai_truth", "cv_truth").write_parquet(tmp_path / "bare.parquet")
-    with pytest.raises(DataError, match="no labels with scores and truth"):
+    frame.drop("ai_score", "cv_score").write_parquet(tmp_path / "bare.parquet")
+    with pytest.raises(DataError, match="no labels with scores; its columns are id, "):
         report(tmp_path / "bare.parquet")
-    frame.with_columns(ai_truth=pl.lit(None, pl.Boolean)).write_parquet(tmp_path / "blind.parquet")
-    with pytest.raises(DataError, match="no truth for 'ai'"):
-        report(tmp_path / "blind.parquet")
+    for wrong in (-0.1, 1.1, math.nan):
+        frame.with_columns(ai_score=pl.lit(wrong, pl.Float32)).write_parquet(tmp_path / "odd.parquet")
+        with pytest.raises(DataError, match=r"100 scores of 'ai' are no probabilities in \[0, 1\]"):
+            report(tmp_path / "odd.parquet")
+    frame.with_columns(ai_score=pl.lit(None, pl.Float32)).write_parquet(tmp_path / "none.parquet")
+    with pytest.raises(DataError, match="none of 100 papers has both a label 'ai' and a score"):
+        report(tmp_path / "none.parquet")
+    frame.with_columns(ai_truth=pl.lit("perhaps")).write_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(DataError, match="'ai_truth' holds no labels: 100 values are neither yes nor no, such as 'per"):
+        report(tmp_path / "odd.parquet")
     frame.clear().write_parquet(tmp_path / "none.parquet")
     with pytest.raises(DataError, match="holds no rows"):
         report(tmp_path / "none.parquet")

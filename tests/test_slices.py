@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,12 +108,42 @@ def test_links_go_to_arxiv_alone(tmp_path: Path, id_: str, there: bool) -> None:
     assert disagreements.missed == ()
 
 
+def test_where_the_errors_are(labels: Path, cli: Callable[..., Result]) -> None:
+    where = report(labels).labels[0].where
+    assert where is not None
+    frame = labels_of().drop_nulls("ai_truth").with_columns(primary=pl.col("categories").str.split(" ").list.first())
+    for slices, wrong in (
+        (where.false_positives, pl.col("ai") & ~pl.col("ai_truth")),
+        (where.false_negatives, ~pl.col("ai") & pl.col("ai_truth")),
+    ):
+        counted = frame.filter(wrong).group_by("primary").len().sort(["len", "primary"], descending=[True, False])
+        counts = [
+            one.confusion.false_positives if slices is where.false_positives else one.confusion.false_negatives
+            for one in slices
+        ]
+        assert list(zip([one.value for one in slices], counts, strict=True)) == counted.head(5).rows()
+    assert "wrongly labelled" in cli("report", labels).stdout
+    labels_of().drop("categories").write_parquet(labels)
+    assert report(labels).labels[0].where is None
+
+
+def test_a_models_gate_alone_stands_beside_it(model: Path, cli: Callable[..., Result]) -> None:
+    (ai,) = report(model).labels
+    alone = json.loads((model / "arxivclf.json").read_text())["metrics"]["alone"]["linear"]["test"]["ai"]
+    found = {one.name: one.gate_alone for one in ai.figures}
+    assert found["F1"] == alone["f1"]
+    assert found["average precision"] == alone["average_precision"]
+    assert "gate alone" in cli("report", model).stdout
+    assert "gate alone" not in cli("report", model / "test.labels.parquet").stdout
+
+
 def test_the_screen(cli: Callable[..., Result], labels: Path) -> None:
     shown = cli("report", labels, "--by", "primary", "--errors", "2")
     assert shown.exit_code == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert sum(line.split()[:1] == ["cs.LG"] for line in lines) == 1
+    slices = lines[next(at for at, line in enumerate(lines) if line.split()[:2] == ["primary", "papers"]) :]
+    assert sum(line.split()[:1] == ["cs.LG"] for line in slices) == 1
     assert "arxiv.org/abs/18" in shown.stdout
     assert "Paper " in shown.stdout
 

@@ -9,8 +9,7 @@ import click
 
 from arxivclf.errors import ModelError, UsageError
 
-# The name is that of model.folder, which is too heavy to import for it.
-_MODEL, _TEST_LABELS = "model", "test.labels.parquet"
+_MODEL = "model"
 
 
 @click.command(
@@ -20,10 +19,17 @@ Examples:
   arxivclf report
   arxivclf report dump.labels.parquet --label ai --threshold 0.7
   arxivclf report dump.labels.parquet --by year --by primary --errors 20
-  arxivclf report new.labels.parquet --compare old.labels.parquet""",
+  arxivclf report works.labels.parquet --truth arxiv.parquet
+  arxivclf report new.labels.parquet --compare old.labels.parquet
+  arxivclf report november.labels.parquet --drift october.labels.parquet""",
 )
 @click.argument("labels", required=False)
 @click.option("--label", metavar="NAME", help="Report on this label alone.")
+@click.option(
+    "--truth",
+    metavar="FILE",
+    help="Take the truth, and titles, from this dump or these labels, by the ids of the papers.",
+)
 @click.option("--threshold", type=float, metavar="F", help="Judge the labels that this threshold would give.")
 @click.option(
     "--by",
@@ -43,6 +49,11 @@ Examples:
     "--compare",
     metavar="LABELS",
     help="Say what changed since these labels, an earlier or another model's, on the papers in both.",
+)
+@click.option(
+    "--drift",
+    metavar="LABELS",
+    help="Say whether papers have changed since these labels of an earlier dump: shares by year, scores, and words.",
 )
 @click.option(
     "--for-precision",
@@ -67,7 +78,9 @@ Examples:
     help="The form; that of JSON is described in docs/report-json.md.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write it to FILE instead of to standard output.")
-def command(labels: str | None, compare: str | None, form: str, output: str | None, **asked: Any) -> None:
+def command(
+    labels: str | None, compare: str | None, drift: str | None, form: str, output: str | None, **asked: Any
+) -> None:
     """Show how good labels are: confusion matrix, and each figure with its 95 % interval.
 
     LABELS is a file that `arxivclf label` wrote, or a model folder, whose test split is then reported. Without it, the
@@ -75,19 +88,30 @@ def command(labels: str | None, compare: str | None, form: str, output: str | No
     """
     if labels is None and not Path(_MODEL).is_dir():
         raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
-    path = _labels_in(Path(labels or _MODEL))
+    path = labels or _MODEL
     found: Any
-    if compare is None:
+    if compare is not None or drift is not None:
+        option = "--compare" if compare is not None else "--drift"
+        alone = ("threshold", "truth", "for_precision", "for_recall")
+        for name in alone if compare is not None else (*alone, "by", "errors"):
+            if asked[name]:
+                raise UsageError(f"--{name.replace('_', '-')} and {option} do not go together")
+    if compare is not None and drift is not None:
+        raise UsageError(
+            "--compare and --drift do not go together: the one is of the same papers, the other of new ones"
+        )
+    if compare is not None:
+        from arxivclf.reporting.compare import compare as compared
+
+        found = compared(compare, path, asked["label"], asked["by"], asked["errors"])
+    elif drift is not None:
+        from arxivclf.reporting.drift import drift as drifted
+
+        found = drifted(drift, path, asked["label"])
+    else:
         from arxivclf.reporting.report import report
 
         found = report(path, **asked)
-    else:
-        from arxivclf.reporting.compare import compare as compared
-
-        for name in ("threshold", "for_precision", "for_recall"):
-            if asked[name]:
-                raise UsageError(f"--{name.replace('_', '-')} and --compare do not go together")
-        found = compared(_labels_in(Path(compare)), path, asked["label"], asked["by"], asked["errors"])
     if form == "table" and output is None:
         from rich.console import Console
 
@@ -107,12 +131,3 @@ def command(labels: str | None, compare: str | None, form: str, output: str | No
 
         with whole_file(Path(output)) as file:
             file.write(text.encode())
-
-
-def _labels_in(path: Path) -> Path:
-    """The labels that a path names: a file, or those of the test split in a model folder."""
-    if not path.is_dir():
-        return path
-    if not (path / _TEST_LABELS).exists():
-        raise ModelError(f"{path}: no {_TEST_LABELS} there; not a model that `arxivclf train` made")
-    return path / _TEST_LABELS

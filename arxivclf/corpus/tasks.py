@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _COLUMNS_OF_ALL_LABELS = {"id", "created", "categories", "decided_by", "text_hash"}
-_TRUE_WORDS = ["true", "t", "yes", "y", "1", "1.0", "positive"]
-_FALSE_WORDS = ["false", "f", "no", "n", "0", "0.0", "negative"]
-_NO_WORDS = ["nan", "none", "null", "na", "n/a", "unknown"]
+TRUE_WORDS = ["true", "t", "yes", "y", "1", "1.0", "positive"]
+FALSE_WORDS = ["false", "f", "no", "n", "0", "0.0", "negative"]
+NO_WORDS = ["nan", "none", "null", "na", "n/a", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def _said(label: Label, task: Task) -> pl.Expr:
 
     said = pl.col("label").str.strip_chars()
     word = said.str.to_lowercase()
-    yes, no = word.is_in(_TRUE_WORDS), word.is_in(_FALSE_WORDS)
+    yes, no = word.is_in(TRUE_WORDS), word.is_in(FALSE_WORDS)
     # Which of several labels a bare yes or no would answer, nobody can tell.
     answer = pl.when(yes | no).then(yes) if len(task.labels) == 1 else pl.when(yes | no).then(None)
-    silent = (word == "") | word.is_in(_NO_WORDS) | word.str.contains(r"^[+-]?[0-9.]+(?:e[+-]?[0-9]+)?$")
+    silent = (word == "") | word.is_in(NO_WORDS) | word.str.contains(r"^[+-]?[0-9.]+(?:e[+-]?[0-9]+)?$")
     by_label = answer.when(silent).then(None).when(~_are_categories(said)).then(word == label.name)
     if not label.categories:
         return by_label

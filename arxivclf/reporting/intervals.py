@@ -61,19 +61,35 @@ def bootstrap(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: i
     there is none; such draws count for nothing.
     """
     found = np.asarray(counts, np.float64)
+    value = float(figure(found[None])[0]) if found.sum() else math.nan
+    return percentiles(value, draws_of(found, figure, seed) if not math.isnan(value) else found[:0])
+
+
+def draws_of(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: int = 0) -> Counts:
+    """The figure of each of 1,000 draws of counts, as in `bootstrap`, float64 (draws,)."""
+    found = np.asarray(counts, np.float64)
     papers = int(found.sum())
-    value = float(figure(found[None])[0]) if papers else math.nan
-    if math.isnan(value):
-        return Interval(math.nan, math.nan, math.nan)
     random, shares = np.random.default_rng(seed), found / papers
     at_once = max(1, _CELLS // len(shares))
     sizes = [min(at_once, DRAWS - first) for first in range(0, DRAWS, at_once)]
-    drawn = [figure(random.multinomial(papers, shares, size=size).astype(np.float64)) for size in sizes]
-    figures = np.concatenate(drawn)
-    figures = figures[~np.isnan(figures)]
-    low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return np.concatenate([figure(random.multinomial(papers, shares, size=size).astype(np.float64)) for size in sizes])
+
+
+def percentiles(value: float, draws: Counts) -> Interval:
+    """A figure with the interval that its draws give, nan among them left out."""
+    if math.isnan(value):
+        return Interval(math.nan, math.nan, math.nan)
+    low, high = np.quantile(draws[~np.isnan(draws)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # The percentiles of few papers can leave out the figure itself.
     return Interval(value, float(low), float(high)).around(value)
+
+
+def difference_of_shares(first: Interval, second: Interval) -> Interval:
+    """The second share less the first, of other papers, from their Wilson intervals (Newcombe 1998, method 10)."""
+    value = second.value - first.value
+    low = math.hypot(second.value - second.low, first.high - first.value)
+    high = math.hypot(second.high - second.value, first.value - first.low)
+    return Interval(value, value - low, value + high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -8,6 +8,8 @@ from html import escape
 
 import numpy as np
 import numpy.typing as npt
+from rich.table import Table
+from rich.text import Text
 
 from arxivclf.reporting.charts import Line, chart, histogram
 from arxivclf.reporting.disagreements import Disagreement
@@ -16,7 +18,10 @@ from arxivclf.reporting.metrics import CALIBRATION_BINS
 from arxivclf.reporting.overall import NAMES, Overall
 from arxivclf.reporting.ranked import Ranked
 from arxivclf.reporting.report import LabelReport, Report
-from arxivclf.reporting.slices import Slices
+from arxivclf.reporting.slices import Slice, Slices
+from arxivclf.reporting.table import ASSUMED_THRESHOLD
+from arxivclf.reporting.tables import told_of_match, told_of_unjudged
+from arxivclf.reporting.unjudged import Unjudged
 
 _BINS = 20
 # Columns of words, which start at the left; those of numbers end at the right.
@@ -84,13 +89,42 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
 
 
 def page_of(report: Report) -> str:
-    """The page, complete."""
-    title = f"Labels in {report.source}"
-    parts = [_label(label) for label in report.labels]
+    """The page of a report, complete."""
+    parts = [_label(label) for label in report.labels] + [_unjudged(one) for one in report.unjudged]
     if report.overall is not None:
         parts.append(_overall(report.overall))
-    links = "".join(f'<li><a href="#{escape(one.name)}">{escape(one.name)}</a></li>' for one in report.labels)
-    index = f'<nav aria-label="Labels"><ul>{links}</ul></nav>' if len(report.labels) > 1 else ""
+    if report.match is not None:
+        parts.insert(0, f"<p>{escape(told_of_match(report.match))}.</p>")
+    names = [label.name for label in report.labels] + [one.name for one in report.unjudged]
+    links = "".join(f'<li><a href="#{escape(name)}">{escape(name)}</a></li>' for name in names)
+    index = f'<nav aria-label="Labels"><ul>{links}</ul></nav>' if len(names) > 1 else ""
+    return _page(f"Labels in {report.source}", index + "\n".join(parts))
+
+
+def page_of_tables(title: str, parts: Iterable[Text | Table]) -> str:
+    """The page of what a terminal shows: a line that begins in bold is a heading, the rest paragraphs and tables."""
+    blocks = []
+    heading = title
+    for part in parts:
+        if isinstance(part, Table):
+            heads = [str(column.header) for column in part.columns]
+            rows = zip(*([_plain(cell) for cell in column.cells] for column in part.columns), strict=True)
+            blocks.append(_table(heading, heads, rows, sortable=True))
+            continue
+        bold = [span for span in part.spans if span.style == "bold"]
+        if bold or part.style == "bold":
+            heading = part.plain[bold[0].start : bold[0].end] if bold else part.plain.strip()
+            blocks.append(f"<h2>{escape(heading)}</h2>")
+        rest = part.plain[bold[0].end :] if bold else "" if part.style == "bold" else part.plain
+        blocks += [f"<p>{escape(line.strip())}</p>" for line in rest.splitlines() if line.strip()]
+    return _page(title, "\n".join(blocks))
+
+
+def _plain(cell: object) -> str:
+    return cell.plain if isinstance(cell, Text) else str(cell)
+
+
+def _page(title: str, content: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -98,13 +132,15 @@ def page_of(report: Report) -> str:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline';"
         " script-src 'unsafe-inline'; img-src data:\">\n"
         f'<link rel="icon" href="data:,">\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n'
-        f"{index}\n{''.join(parts)}\n</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
+        f"{content}\n</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
 def _label(label: LabelReport) -> str:
     counts = label.confusion
     without = f" {label.unknown:,} have no truth and are left out." if label.unknown else ""
+    if label.assumed:
+        without += f" Labelled from a score of {ASSUMED_THRESHOLD:g} on, for there is no column {escape(label.name)}."
     parts = [
         f'<section aria-labelledby="{escape(label.name)}"><h2 id="{escape(label.name)}">{escape(label.name)}</h2>',
         f"<p>{label.papers:,} papers, {label.labelled:,} of them labelled {escape(label.name)}.{without}</p>",
@@ -116,14 +152,7 @@ def _label(label: LabelReport) -> str:
                 _matrix_row(f"not {label.name}", counts.false_positives, counts.true_negatives),
             ],
         ),
-        _table(
-            "Figures, with 95 % intervals",
-            ["figure", label.name, "95 % interval", "by", "larger class"],
-            [
-                [one.name, _figure(one.interval.value), _between(one.interval), one.method, _figure(one.larger_class)]
-                for one in label.figures
-            ],
-        ),
+        _figures(label),
         _charts(label),
     ]
     if label.thresholds is not None:
@@ -140,10 +169,58 @@ def _label(label: LabelReport) -> str:
         heads = ["threshold", "labelled", "precision", "recall", "F1", "why it is here"]
         parts.append(_table("Thresholds", heads, rows, sortable=True))
         parts += [f"<p>{escape(wish)}</p>" for wish in label.thresholds.missing]
+    if (where := label.where) is not None:
+        for title, missed, slices in (
+            (f"Wrongly labelled {label.name}: the primary categories with most of them", False, where.false_positives),
+            (f"Missed {label.name}: the primary categories with most of them", True, where.false_negatives),
+        ):
+            parts.append(_where(title, label.name, missed, slices))
     parts += [_slices(label.name, one) for one in label.slices]
     if (papers := label.disagreements) is not None:
         parts.append(_papers(f"Labelled {label.name} for sure, and arXiv says no", papers.labelled))
         parts.append(_papers(f"Not labelled {label.name} for sure, and arXiv says yes", papers.missed))
+    return "\n".join(parts) + "</section>"
+
+
+def _figures(label: LabelReport) -> str:
+    heads = ["figure", label.name, "95 % interval", "by", "larger class", *(["gate alone"] if label.gate_alone else [])]
+    rows = []
+    for one in label.figures:
+        row = [one.name, _figure(one.interval.value), _between(one.interval), one.method, _figure(one.larger_class)]
+        rows.append([*row, *([_figure(one.gate_alone)] if label.gate_alone else [])])
+    return _table("Figures, with 95 % intervals", heads, rows)
+
+
+def _where(title: str, name: str, missed: bool, slices: Sequence[Slice]) -> str:
+    if not slices:
+        return ""
+    rows = []
+    for one in slices:
+        counts = one.confusion
+        wrong = counts.false_negatives if missed else counts.false_positives
+        papers = counts.support if missed else counts.papers - counts.support
+        rows.append([one.value, f"{wrong:,}", f"{papers:,}", f"{wrong / papers:.1%}"])
+    papers_that = f"papers that are {'' if missed else 'not '}{name}"
+    return _table(
+        title, ["primary", "missed" if missed else "wrongly labelled", papers_that, "share"], rows, sortable=True
+    )
+
+
+def _unjudged(found: Unjudged) -> str:
+    bins = len(found.scores)
+    name = escape(found.name)
+    parts = [
+        f'<section aria-labelledby="{name}"><h2 id="{name}">{name}</h2><p>{escape(told_of_unjudged(found))}</p>',
+        '<div class="charts">',
+        histogram("Scores", "score", [("papers", found.scores)], f"In {bins} equal parts of 0 to 1."),
+        "</div>",
+    ]
+    for by, shares in found.slices:
+        rows = [
+            [one.value, f"{one.papers:,}", f"{one.labelled:,}", f"{one.share.value:.1%}", _between(one.share)]
+            for one in shares
+        ]
+        parts.append(_table(f"By {by}", [by, "papers", found.name, "share", "95 % interval"], rows, sortable=True))
     return "\n".join(parts) + "</section>"
 
 

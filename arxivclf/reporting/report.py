@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy.typing as npt
 import polars as pl
@@ -18,30 +18,39 @@ from arxivclf.reporting.intervals import Interval, wilson
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import Overall, overall
 from arxivclf.reporting.ranked import Ranked, f1_interval
-from arxivclf.reporting.slices import Slices, sliced, source_of
-from arxivclf.reporting.table import LabelsFile, columns_of, one_line
+from arxivclf.reporting.slices import Slices, WhereErrors, sliced, source_of, where_errors
+from arxivclf.reporting.table import LabelsFile, columns_of, gate_alone, labels_of
 from arxivclf.reporting.thresholds import Thresholds, along, in_use
+from arxivclf.reporting.unjudged import Unjudged, unjudged
+
+if TYPE_CHECKING:
+    from arxivclf.reporting.truth import Match
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a label with its 95 % interval, how that was found, and the same figure of the larger class.
+    """One figure of a label with its 95 % interval, how that was found, and the same figure of two baselines.
 
-    `larger_class` is what calling every paper what most are would have; nan where that has no such figure.
+    `larger_class` is what calling every paper what most are would have, `gate_alone` what the model's linear model has
+    without the encoder; nan where that has no such figure, or is not known.
     """
 
     name: str
     interval: Interval
     method: Literal["Wilson", "bootstrap"]
     larger_class: float
+    gate_alone: float = math.nan
 
 
 @dataclass(frozen=True)
 class LabelReport:
     """One label against its truth: all papers, those `labelled`, those of `unknown` truth, and the rest compared.
 
-    `ranked` are the compared papers by score. Where asked for, `thresholds` say what labelling from a score on would
-    give, `slices` what the labels of parts of the papers are worth, and `disagreements` which papers to look at.
+    `ranked` are the compared papers by score, `gate_alone` figures of the linear model alone, by name, and `where`
+    says which categories have most of the errors, if categories are known; `assumed` that the file had scores alone,
+    so that labels are those of 0.5. Where asked for, `thresholds` say what
+    labelling from a score on would give, `slices` what the labels of parts of the papers are worth, and `disagreements`
+    which papers to look at.
     """
 
     name: str
@@ -53,6 +62,9 @@ class LabelReport:
     thresholds: Thresholds | None = None
     slices: tuple[Slices, ...] = ()
     disagreements: Disagreements | None = None
+    where: WhereErrors | None = None
+    gate_alone: Mapping[str, float | None] = field(default_factory=dict)
+    assumed: bool = False
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
@@ -64,7 +76,7 @@ class LabelReport:
         hits, right = counts.true_positives, counts.true_positives + counts.true_negatives
         prevalence = counts.support / counts.papers if counts.support else math.nan
         area = 0.5 if 0 < counts.support < counts.papers else math.nan
-        return (
+        found = (
             Figure("precision", wilson(hits, hits + counts.false_positives), "Wilson", guess.precision),
             Figure("recall", wilson(hits, counts.support), "Wilson", guess.recall),
             Figure("F1", f1_interval(counts), "bootstrap", guess.f1),
@@ -73,15 +85,24 @@ class LabelReport:
             Figure("ROC area", ranked.roc_area(), "bootstrap", area),
             Figure("calibration error", ranked.calibration_error(), "bootstrap", math.nan),
         )
+        alone = [self.gate_alone.get(one.name.lower().replace(" ", "_")) for one in found]
+        return tuple(
+            one if value is None else replace(one, gate_alone=value) for one, value in zip(found, alone, strict=True)
+        )
 
 
 @dataclass(frozen=True)
 class Report:
-    """A report on a file of labels, in the order of its columns, and on all of them at once if there are several."""
+    """A report on a file of labels, in the order of its columns, and on all of them at once if there are several.
+
+    `unjudged` are the labels without a truth, `match` says how a file of truth went together with the labels.
+    """
 
     source: str
     labels: tuple[LabelReport, ...]
     overall: Overall | None = None
+    unjudged: tuple[Unjudged, ...] = ()
+    match: Match | None = None
 
 
 def report(
@@ -92,47 +113,65 @@ def report(
     errors: int = 0,
     for_precision: Sequence[float] = (),
     for_recall: Sequence[float] = (),
+    truth: str | None = None,
 ) -> Report:
-    """Compare labels with their truth: all labels of a file, or just `label`.
+    """Compare labels with their truth: all labels of a file, or of a model folder's test split, or just `label`.
 
     `threshold` in [0, 1] makes labels of the scores anew. `by` parts the papers by year, primary, archive, or a column
     that was kept; `errors` asks for so many papers where label and truth differ, on either side; `for_precision` and
-    `for_recall` for the thresholds that have them. Raises DataError where the file has no labels or no truth,
-    UsageError where it has no such label or column.
+    `for_recall` for the thresholds that have them. `truth` is a dump or a file of labels that tells the truth in the
+    place of the labels' own. Raises DataError where the file has no labels, where scores are no probabilities, or where
+    no paper of `truth` is labelled; UsageError where there is no such label or column.
     """
     if errors < 0:
         raise UsageError(f"errors must be at least 0, not {errors}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"threshold must be at least 0 and at most 1, not {threshold}")
     file = LabelsFile.open(path)
-    names = [name for name in file.names if f"{name}_truth" in file.columns]
-    if not names:
-        raise DataError(f"{path}: no labels with scores and truth; its columns are {', '.join(file.columns)}")
-    if label is not None and label not in names:
-        raise UsageError(f"{path}: no label {label!r}; there are {', '.join(names)}")
-    chosen = [label] if label else names
+    if not file.names:
+        raise DataError(f"{path}: no labels with scores; its columns are {', '.join(file.columns)}")
+    if label is not None and label not in file.names:
+        raise UsageError(f"{path}: no label {label!r}; there are {', '.join(file.names)}")
+    names = [label] if label else list(file.names)
     beside = [source_of(one, file.others) for one in by]
-    if errors:
-        beside += ["id", *(column for column in ("categories", "title") if column in file.others)]
+    beside += [column for column in ("categories",) if column in file.others]
+    if errors or truth is not None:
+        beside += ["id", *(column for column in ("created", "title") if column in file.others)]
     beside = list(dict.fromkeys(beside))
-    table = file.read([column for name in chosen for column in columns_of(name)] + beside)
-    labels = []
-    for name in chosen:
-        known, papers, labelled = _compare(table, name, threshold, str(path), beside)
-        truth, given, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
-        one = compared(name, truth, given, scores)
-        labels.append(
+    columns = [column for name in names for column in columns_of(name) if column in file.columns]
+    table = file.read(columns + beside)
+    match = None
+    if truth is not None:
+        from arxivclf.reporting.truth import with_truth
+
+        table, match = with_truth(table, names, truth)
+        beside = list(dict.fromkeys([*beside, *({"title"} & set(table.columns))]))
+    alone = gate_alone(path)
+    judged, without = [], []
+    for name in names:
+        papers = labels_of(table, name, str(path), beside, threshold)
+        known = papers.drop_nulls("truth")
+        if not len(known):
+            without.append(unjudged(name, papers, by))
+            continue
+        one = compared(name, *(known.get_column(column).to_numpy() for column in ("truth", "given", "score")))
+        judged.append(
             replace(
                 one,
-                papers=papers,
-                labelled=labelled,
-                unknown=papers - len(known),
-                thresholds=along(one.ranked, in_use(given, scores), for_precision, for_recall),
+                papers=len(table),
+                labelled=int(papers.get_column("given").sum()),
+                unknown=len(table) - len(known),
+                thresholds=along(one.ranked, _in_use(known), for_precision, for_recall),
                 slices=tuple(sliced(known, column) for column in by),
                 disagreements=surest(known, errors) if errors else None,
+                where=where_errors(known) if "categories" in beside else None,
+                gate_alone=alone.get(name, {}),
+                assumed=name in file.assumed and threshold is None,
             )
         )
-    return Report(str(path), tuple(labels), _overall(table, chosen, threshold) if len(chosen) > 1 else None)
+    names = [one.name for one in judged]
+    together = _overall(table, names, threshold) if len(names) > 1 else None
+    return Report(str(path), tuple(judged), together, tuple(without), match)
 
 
 def compared(name: str, truth: npt.ArrayLike, given: npt.ArrayLike, scores: npt.ArrayLike) -> LabelReport:
@@ -140,6 +179,10 @@ def compared(name: str, truth: npt.ArrayLike, given: npt.ArrayLike, scores: npt.
     confusion = Confusion.count(truth, given)
     labelled = confusion.true_positives + confusion.false_positives
     return LabelReport(name, confusion.papers, labelled, 0, confusion, Ranked.of(truth, scores))
+
+
+def _in_use(known: pl.DataFrame) -> float | None:
+    return in_use(known.get_column("given").to_numpy(), known.get_column("score").to_numpy())
 
 
 def _overall(table: pl.DataFrame, names: Sequence[str], threshold: float | None) -> Overall | None:
@@ -150,27 +193,3 @@ def _overall(table: pl.DataFrame, names: Sequence[str], threshold: float | None)
         columns += [given.cast(pl.Boolean).alias(name), pl.col(f"{name}_truth").cast(pl.Boolean)]
     known = table.select(columns).drop_nulls()
     return overall(known) if len(known) else None
-
-
-def _compare(
-    table: pl.DataFrame, name: str, threshold: float | None, path: str, beside: Sequence[str]
-) -> tuple[pl.DataFrame, int, int]:
-    """The papers that can be compared, with `given`, `truth` and `score`, the count of all, and of those labelled."""
-    score, truth = pl.col(f"{name}_score"), pl.col(f"{name}_truth")
-    given = pl.col(name) if threshold is None else score >= threshold
-    try:
-        every = table.select(
-            *beside, given=given.cast(pl.Boolean), truth=truth.cast(pl.Boolean), score=score.cast(pl.Float32)
-        )
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: the columns of {name!r} are no labels: {one_line(error)}") from None
-    known = every.drop_nulls(["given", "truth", "score"])
-    if not len(known):
-        raise DataError(
-            f"{path}: no truth for {name!r} in any of {len(table):,} papers (the dump had neither categories nor a"
-            " label column that tells it); only with a truth can labels be judged"
-        )
-    wrong = known.filter(~pl.col("score").is_between(0, 1) | pl.col("score").is_nan())
-    if len(wrong):
-        raise DataError(f"{path}: {len(wrong):,} scores of {name!r} are no probabilities in [0, 1]")
-    return known, len(every), int(every.get_column("given").sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,6 +56,25 @@ class Slices:
 
     by: str
     slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True)
+class WhereErrors:
+    """The primary categories with most false positives, and with most false negatives, most first."""
+
+    false_positives: tuple[Slice, ...]
+    false_negatives: tuple[Slice, ...]
+
+
+def where_errors(compared: pl.DataFrame, most: int = 5) -> WhereErrors:
+    """From papers with `given`, `truth` and `categories`; at most so many categories each."""
+    slices = sliced(compared, "primary").slices
+
+    def of(count: Callable[[Slice], int]) -> tuple[Slice, ...]:
+        wrong = [one for one in slices if count(one)]
+        return tuple(sorted(wrong, key=lambda one: (-count(one), one.value))[:most])
+
+    return WhereErrors(of(lambda one: one.confusion.false_positives), of(lambda one: one.confusion.false_negatives))
 
 
 def source_of(by: str, columns: Sequence[str]) -> str:

@@ -3,34 +3,63 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import zstandard
 
-from arxivclf.errors import DataError, UsageError
+from arxivclf.corpus.ids import arxiv_key
+from arxivclf.corpus.tasks import FALSE_WORDS, NO_WORDS, TRUE_WORDS
+from arxivclf.errors import DataError, ModelError, UsageError
+
+# The names are those of model.folder, which is too heavy to import for them.
+_TEST_LABELS, _INFO = "test.labels.parquet", "arxivclf.json"
+
+ASSUMED_THRESHOLD = 0.5
+# What a table is about that has a `score` and a `truth` and names no label.
+_PLAIN = "positive"
 
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
 class LabelsFile:
-    """A file of labels that is open: its columns, and the `names` of those that are labels with scores."""
+    """A file of labels that is open: its columns, and the `names` of those that are labels with scores.
+
+    A score without a label, in any other table, is labelled from 0.5 on; such labels are `assumed`.
+    """
 
     path: str
     columns: tuple[str, ...]
     names: tuple[str, ...]
+    assumed: tuple[str, ...]
     frame: pl.LazyFrame
 
     @classmethod
     def open(cls, path: str | Path) -> LabelsFile:
-        """Raises UsageError where there is no such file, DataError where it is no table."""
-        frame = _read(Path(path))
-        columns = tuple(frame.collect_schema().names())
-        return cls(str(path), columns, tuple(name for name in columns if f"{name}_score" in columns), frame)
+        """A file of labels, or those of the test split in a model folder.
+
+        Raises UsageError where there is no such file, DataError where it is no table, ModelError for another folder.
+        """
+        path = _labels_in(Path(path))
+        frame = _read(path)
+        columns = frame.collect_schema().names()
+        if "score" in columns and not any(name.endswith("_score") for name in columns):
+            plain = {"score": f"{_PLAIN}_score", "truth": f"{_PLAIN}_truth"}
+            frame = frame.rename({one: other for one, other in plain.items() if one in columns})
+            columns = [plain.get(name, name) for name in columns]
+        names = [name.removesuffix("_score") for name in columns if name.endswith("_score") and name != "_score"]
+        assumed = tuple(name for name in names if name not in columns)
+        frame = frame.with_columns(
+            (pl.col(f"{name}_score").cast(pl.Float64, strict=False) >= ASSUMED_THRESHOLD).alias(name)
+            for name in assumed
+        )
+        return cls(str(path), (*columns, *assumed), tuple(names), assumed, frame)
 
     @property
     def others(self) -> list[str]:
@@ -49,12 +78,81 @@ class LabelsFile:
             raise DataError(f"{self.path}: cannot be read: {one_line(error)}") from None
         if not len(table):
             raise DataError(f"{self.path}: holds no rows")
-        return table
+        answers = [name for name in table.columns if name in self.names or name.endswith("_truth")]
+        return table.with_columns(self._booleans(table.get_column(name)) for name in answers)
+
+    def _booleans(self, column: pl.Series) -> pl.Series:
+        """Labels or truths as booleans, however a table writes them: 0 and 1, or a word for yes or no."""
+        if column.dtype == pl.Boolean:
+            return column
+        said = column.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase().str.strip_suffix(".0")
+        yes, no, none = (said.is_in(list(words)) for words in (TRUE_WORDS, FALSE_WORDS, (*NO_WORDS, "")))
+        strange = said.filter(~(yes | no | none))
+        if len(strange):
+            raise DataError(
+                f"{self.path}: the column {column.name!r} holds no labels: {len(strange):,} values are neither yes nor"
+                f" no, such as {strange[0]!r}"
+            )
+        return pl.select(pl.when(yes).then(True).when(no).then(False)).to_series().rename(column.name)
+
+
+def gate_alone(path: str | Path) -> Mapping[str, Mapping[str, Any]]:
+    """What its linear model alone has on the test split of a model, by label and figure; nothing of what has no gate
+    beside an encoder."""
+    info = Path(path) / _INFO
+    try:
+        alone = json.loads(info.read_bytes())["metrics"]["alone"]
+        return dict(alone["linear"]["test"]) if "encoder" in alone else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _labels_in(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    if not (path / _TEST_LABELS).exists():
+        raise ModelError(f"{path}: no {_TEST_LABELS} there; not a model that `arxivclf train` made")
+    return path / _TEST_LABELS
 
 
 def columns_of(name: str) -> tuple[str, str, str]:
     """A label's columns: the label, its score and its truth."""
     return name, f"{name}_score", f"{name}_truth"
+
+
+def paper_key(columns: Sequence[str]) -> pl.Expr:
+    """What tells papers apart in a table with `id`, and `created` maybe: arXiv's ids are one in all their spellings."""
+    paper_id = pl.col("id").cast(pl.String)
+    # CSV and JSON lines have no dates.
+    written = pl.col("created").cast(pl.String).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    created = written if "created" in columns else pl.lit(None, pl.Date)
+    return pl.coalesce(arxiv_key(paper_id, created), paper_id.str.strip_chars())
+
+
+def labels_of(
+    table: pl.DataFrame, name: str, path: str, beside: Sequence[str] = (), threshold: float | None = None
+) -> pl.DataFrame:
+    """The papers that have this label and a score, as `given` and `score`; `truth`, null where unknown; and `beside`.
+
+    With a `threshold` the label is made of the score. Raises DataError where there is no such paper, or where scores
+    are no probabilities.
+    """
+    score = pl.col(f"{name}_score")
+    given = pl.col(name) if threshold is None else score >= threshold
+    truth = pl.col(f"{name}_truth") if f"{name}_truth" in table.columns else pl.lit(None)
+    try:
+        every = table.select(
+            *beside, given=given.cast(pl.Boolean), truth=truth.cast(pl.Boolean), score=score.cast(pl.Float32)
+        )
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: the columns of {name!r} are no labels: {one_line(error)}") from None
+    papers = every.drop_nulls(["given", "score"])
+    if not len(papers):
+        raise DataError(f"{path}: none of {len(table):,} papers has both a label {name!r} and a score")
+    wrong = papers.filter(~pl.col("score").is_between(0, 1) | pl.col("score").is_nan())
+    if len(wrong):
+        raise DataError(f"{path}: {len(wrong):,} scores of {name!r} are no probabilities in [0, 1]")
+    return papers
 
 
 def _read(path: Path) -> pl.LazyFrame:
@@ -83,14 +181,9 @@ def _read(path: Path) -> pl.LazyFrame:
 
 
 def _typed(read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:
-    """A table of text whose columns of labels are what they are, however many nulls come first."""
-    names = read({}).columns
-    types: dict[str, pl.DataType] = {}
-    for name in names:
-        if f"{name}_score" in names:
-            types |= {name: pl.Boolean(), f"{name}_score": pl.Float64()}
-            types |= {f"{name}_truth": pl.Boolean()} if f"{name}_truth" in names else {}
-    return read(types).lazy()
+    """A table of text whose scores are numbers."""
+    scores = [name for name in read({}).columns if name == "score" or name.endswith("_score")]
+    return read(dict.fromkeys(scores, pl.Float64())).lazy()
 
 
 def one_line(error: Exception) -> str:

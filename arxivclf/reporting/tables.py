@@ -4,59 +4,138 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from arxivclf.reporting.compare import FIGURES, Change, Changed, Comparison, Judgement
 from arxivclf.reporting.disagreements import Disagreements, link
+from arxivclf.reporting.drift import Drift, LabelDrift, told_p
 from arxivclf.reporting.intervals import Interval
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import NAMES, Overall
 from arxivclf.reporting.report import LabelReport, Report
-from arxivclf.reporting.slices import Slices
+from arxivclf.reporting.slices import Slices, WhereErrors
+from arxivclf.reporting.table import ASSUMED_THRESHOLD
 from arxivclf.reporting.thresholds import Thresholds
+from arxivclf.reporting.unjudged import Unjudged
+
+if TYPE_CHECKING:
+    from arxivclf.reporting.truth import Match
 
 
-def tables(found: Report | Comparison) -> Iterator[RenderableType]:
+# As wide as arXiv's longest: a page that is broken over two lines cannot be clicked.
+_WIDEST_PAGE = 31
+
+
+def tables(found: Report | Comparison | Drift) -> Iterator[Text | Table]:
     """Everything that there is to show, from top to bottom."""
-    yield from report_tables(found) if isinstance(found, Report) else comparison_tables(found)
+    if isinstance(found, Report):
+        yield from report_tables(found)
+    else:
+        yield from comparison_tables(found) if isinstance(found, Comparison) else drift_tables(found)
 
 
-def report_tables(report: Report) -> Iterator[RenderableType]:
+def report_tables(report: Report) -> Iterator[Text | Table]:
     """A report: each label, then all at once."""
     yield Text(f"Labels in {report.source}")
+    if report.match is not None:
+        yield Text(told_of_match(report.match))
     for label in report.labels:
         yield from label_tables(label)
+    for one in report.unjudged:
+        yield from unjudged_tables(one)
     if report.overall is not None:
         yield from overall_tables(report.overall)
 
 
-def label_tables(label: LabelReport) -> Iterator[RenderableType]:
-    """A label's heading, its confusion matrix and its figures."""
+def label_tables(label: LabelReport) -> Iterator[Text | Table]:
+    """A label's heading, its confusion matrix, its figures, and what else was asked for."""
     counted = f"{label.papers:,} papers, {label.labelled:,} labelled ({_percent(label.labelled, label.papers)})"
     without = f", {label.unknown:,} without truth left out" if label.unknown else ""
+    if label.assumed:
+        without += f"; labelled from a score of {ASSUMED_THRESHOLD:g} on, for there is no column {label.name}"
     yield Text.assemble("\n", (label.name, "bold"), f"  {counted}{without}")
     yield confusion_table(label.name, label.confusion)
     yield figures_table(label)
     if label.thresholds is not None:
         yield thresholds_table(label.thresholds)
         yield from map(Text, label.thresholds.missing)
+    if label.where is not None and (label.where.false_positives or label.where.false_negatives):
+        yield where_table(label.name, label.where)
     for slices in label.slices:
         yield slices_table(label.name, slices)
     if label.disagreements is not None:
         yield from disagreements_tables(label.name, label.disagreements)
 
 
-def overall_tables(found: Overall) -> Iterator[RenderableType]:
+def told_of_match(match: Match) -> str:
+    """How labels and a file of truth go together, in a line."""
+    return (
+        f"Truth from {match.source}: {match.papers:,} papers in both, {match.labels_alone:,} in the labels alone,"
+        f" {match.truth_alone:,} in the truth alone"
+    )
+
+
+def told_of_unjudged(found: Unjudged) -> str:
+    """What can be said of labels without a truth, and what cannot."""
+    whole = found.whole
+    return (
+        f"{whole.papers:,} papers, {whole.labelled:,} labelled ({_between_percent(whole.share)}). Their truth is not"
+        " known (the dump had neither categories nor a label column that tells it), so how good these labels are cannot"
+        " be told: no confusion matrix, precision, recall, F1, thresholds or errors. --truth FILE gives a truth;"
+        " --compare and --drift need none."
+    )
+
+
+def unjudged_tables(found: Unjudged) -> Iterator[Text | Table]:
+    """A label without a truth: its share, the scores, and its share by slice."""
+    yield Text.assemble("\n", (found.name, "bold"), "  ", told_of_unjudged(found))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("score", "papers", "share"):
+        table.add_column(heading, justify="right")
+    bins = len(found.scores)
+    for place, papers in enumerate(found.scores):
+        table.add_row(
+            f"{place / bins:.1f} - {(place + 1) / bins:.1f}", f"{papers:,}", _percent(papers, found.whole.papers)
+        )
+    yield table
+    for by, shares in found.slices:
+        table = _plain_table(by, "papers", found.name, "share", "95 % interval")
+        for one in shares:
+            share = one.share
+            counts = (f"{one.papers:,}", f"{one.labelled:,}")
+            table.add_row(one.value, *counts, f"{share.value:.1%}", f"{share.low:.1%} - {share.high:.1%}")
+        yield table
+
+
+def where_table(name: str, where: WhereErrors) -> Table:
+    """The primary categories with most of the errors, and how often each of their papers is one."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("wrongly labelled", "missed"):
+        table.add_column("primary", overflow="fold")
+        table.add_column(heading, justify="right")
+        table.add_column(f"of its {'not ' if heading != 'missed' else ''}{name}", justify="right")
+    for wrong, missed in zip_longest(where.false_positives, where.false_negatives):
+        cells = ["", "", ""]
+        if wrong is not None:
+            papers = wrong.confusion.papers - wrong.confusion.support
+            count = wrong.confusion.false_positives
+            cells = [wrong.value, f"{count:,}", _percent(count, papers)]
+        if missed is not None:
+            count = missed.confusion.false_negatives
+            cells += [missed.value, f"{count:,}", _percent(count, missed.confusion.support)]
+        table.add_row(*cells)
+    return table
+
+
+def overall_tables(found: Overall) -> Iterator[Text | Table]:
     """The figures of all labels at once."""
     yield Text.assemble("\n", ("all labels", "bold"), f"  {found.papers:,} papers with the truth of each")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("figure")
-    for heading in ("micro", "95 % interval", "macro", "95 % interval"):
-        table.add_column(heading, justify="right")
+    table = _plain_table("figure", "micro", "95 % interval", "macro", "95 % interval")
     for name, micro, macro in zip(NAMES, found.micro, found.macro, strict=True):
         table.add_row(name, *_with_bounds(micro), *_with_bounds(macro), style="bold" if name == "F1" else "")
     yield table
@@ -64,10 +143,7 @@ def overall_tables(found: Overall) -> Iterator[RenderableType]:
 
 def confusion_table(name: str, confusion: Confusion) -> Table:
     """Counts by truth and label; the shares are those of the row."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("truth")
-    for heading in (f"labelled {name}", f"not {name}", "papers"):
-        table.add_column(heading, justify="right")
+    table = _plain_table("truth", f"labelled {name}", f"not {name}", "papers")
     for row, right, wrong, first in (
         (name, confusion.true_positives, confusion.false_negatives, True),
         (f"not {name}", confusion.true_negatives, confusion.false_positives, False),
@@ -82,15 +158,16 @@ def confusion_table(name: str, confusion: Confusion) -> Table:
 def figures_table(label: LabelReport) -> Table:
     """Every figure with its interval and how that was found, and what calling all papers what most are would have."""
     most = label.name if label.confusion.support > label.confusion.papers / 2 else f"not {label.name}"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("figure")
-    for heading in (label.name, "95 % interval"):
-        table.add_column(heading, justify="right")
+    table = _plain_table("figure", label.name, "95 % interval")
     table.add_column("by")
     table.add_column(f"always {most}", justify="right")
+    if label.gate_alone:
+        table.add_column("gate alone", justify="right")
     for one in label.figures:
         style = "bold" if one.name == "F1" else ""
-        table.add_row(one.name, *_with_bounds(one.interval), one.method, _figure(one.larger_class), style=style)
+        cells = [*_with_bounds(one.interval), one.method, _figure(one.larger_class)]
+        cells += [_figure(one.gate_alone)] if label.gate_alone else []
+        table.add_row(one.name, *cells, style=style)
     return table
 
 
@@ -109,10 +186,7 @@ def thresholds_table(found: Thresholds) -> Table:
 
 def slices_table(name: str, slices: Slices) -> Table:
     """Each slice's papers, prevalence, precision, recall and F1 with its interval, the worst first."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(slices.by, overflow="fold")
-    for heading in ("papers", name, "precision", "recall", "F1", "95 % interval"):
-        table.add_column(heading, justify="right")
+    table = _plain_table(slices.by, "papers", name, "precision", "recall", "F1", "95 % interval")
     for one in slices.slices:
         cells = [f"{one.confusion.papers:,}", f"{one.prevalence:.1%}"]
         if one.judged:
@@ -124,7 +198,7 @@ def slices_table(name: str, slices: Slices) -> Table:
     return table
 
 
-def disagreements_tables(name: str, found: Disagreements) -> Iterator[RenderableType]:
+def disagreements_tables(name: str, found: Disagreements) -> Iterator[Text | Table]:
     """The papers to look at, surest first, each with its score and its page."""
     for heading, papers in (
         (f"Labelled {name} for sure, and arXiv says no", found.labelled),
@@ -136,20 +210,21 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Renderable
             continue
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("score", justify="right")
-        table.add_column("paper", overflow="fold")
+        pages = [(paper.link or paper.id).removeprefix("https://") for paper in papers]
+        table.add_column("paper", overflow="fold", min_width=min(_WIDEST_PAGE, max(map(len, pages))))
         if any(paper.categories for paper in papers):
             table.add_column("categories", overflow="fold")
         if any(paper.title for paper in papers):
             table.add_column("title", overflow="fold")
-        for paper in papers:
-            cells = [f"{paper.score:.3f}", (paper.link or paper.id).removeprefix("https://")]
+        for paper, page in zip(papers, pages, strict=True):
+            cells = [f"{paper.score:.3f}", page]
             cells += [paper.categories or ""] if any(one.categories for one in papers) else []
             cells += [" ".join((paper.title or "").split())] if any(one.title for one in papers) else []
             table.add_row(*cells)
         yield table
 
 
-def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
+def comparison_tables(comparison: Comparison) -> Iterator[Text | Table]:
     """Everything that a comparison of two files shows, from top to bottom."""
     yield Text(f"Before: {comparison.first}\nNow:    {comparison.second}")
     yield Text(
@@ -173,15 +248,12 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
             yield changed_table(label.name, label.papers)
 
 
-def judgement_tables(name: str, found: Judgement) -> Iterator[RenderableType]:
+def judgement_tables(name: str, found: Judgement) -> Iterator[Text | Table]:
     """Both confusion matrices, the figures side by side, and a verdict."""
     for which, confusion in (("before", found.first), ("now", found.second)):
         yield Text(f"\n{which}", style="bold")
         yield confusion_table(name, confusion)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("figure")
-    for heading in ("before", "now", "difference", "95 % interval"):
-        table.add_column(heading, justify="right")
+    table = _plain_table("figure", "before", "now", "difference", "95 % interval")
     for figure, difference in zip(FIGURES, found.differences, strict=True):
         first, second = (getattr(each, figure.lower()) for each in (found.first, found.second))
         bounds = "-" if math.isnan(difference.low) else f"{difference.low:+.4f} - {difference.high:+.4f}"
@@ -199,10 +271,7 @@ def judgement_tables(name: str, found: Judgement) -> Iterator[RenderableType]:
 
 def changes_table(by: str, changes: Sequence[Change]) -> Table:
     """What changed in each slice, most of it first."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(by, overflow="fold")
-    for heading in ("papers", "gained", "lost", "changed", "95 % interval"):
-        table.add_column(heading, justify="right")
+    table = _plain_table(by, "papers", "gained", "lost", "changed", "95 % interval")
     for one in changes:
         share = one.changed
         counts = (f"{one.papers:,}", f"{one.gained:,}", f"{one.lost:,}")
@@ -212,15 +281,69 @@ def changes_table(by: str, changes: Sequence[Change]) -> Table:
 
 def changed_table(name: str, papers: Sequence[Changed]) -> Table:
     """Papers whose label is another, with both scores."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("paper", overflow="fold")
-    for heading in ("score before", "score now"):
-        table.add_column(heading, justify="right")
+    table = _plain_table("paper", "score before", "score now")
     table.add_column("")
     for paper in papers:
         page = (link(paper.id) or paper.id).removeprefix("https://")
         scores = (f"{paper.first_score:.3f}", f"{paper.second_score:.3f}")
         table.add_row(page, *scores, f"{'gained' if paper.gained else 'lost'} {name}")
+    return table
+
+
+def drift_tables(found: Drift) -> Iterator[Text | Table]:
+    """Everything that a drift shows, from top to bottom."""
+    yield Text(f"Before: {found.first}, {found.papers_before:,} papers")
+    left_out = f" ({found.shared:,} more are in both, and left out)" if found.shared else ""
+    yield Text(f"Now:    {found.second}, {found.papers_now:,} papers{left_out}")
+    for label in found.labels:
+        yield Text.assemble("\n", (label.name, "bold"), "  ", label.verdict)
+        yield drifted_table(label)
+        if label.f1 is not None:
+            before, now, change = label.f1
+            yield Text(
+                f"F1 before {_told(before)}, now {_told(now)}; difference {change.value:+.4f} ({change.low:+.4f} -"
+                f" {change.high:+.4f}, bootstrap)"
+            )
+    words = found.words
+    if words is None:
+        yield Text("\nTo see which words are new, label both with --keep title --keep abstract.")
+        return
+    yield Text.assemble(
+        "\n",
+        ("words", "bold"),
+        f"  of a new paper's words {words.unseen_now:.2%} are in none of the earlier papers, of an earlier paper's"
+        f" {words.unseen_before:.2%} in none of the others ({words.now:,} and {words.before:,} papers; Welch's test, p"
+        f" {told_p(words.p)})",
+    )
+    if words.new:
+        table = _plain_table("word that is new", "papers")
+        for word, papers in words.new:
+            table.add_row(word, f"{papers:,}")
+        yield table
+
+
+def drifted_table(label: LabelDrift) -> Table:
+    """The share of a label in both dumps, by year and as a whole."""
+    table = _plain_table("year", "papers before", label.name, "papers now", label.name, "difference")
+    for before, now in (*label.years, (label.before, label.now)):
+        whole = before is label.before
+        cells = [f"{before.papers:,}", _percent(before.labelled, before.papers)]
+        cells += [f"{now.papers:,}", _percent(now.labelled, now.papers)]
+        change = now.share.value - before.share.value
+        cells += ["-" if math.isnan(change) else f"{100 * change:+.1f}"]
+        table.add_row(before.value, *cells, style="bold" if whole else "")
+    return table
+
+
+def _told(interval: Interval) -> str:
+    return f"{interval.value:.4f} ({interval.low:.4f} - {interval.high:.4f})"
+
+
+def _plain_table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for heading in others:
+        table.add_column(heading, justify="right")
     return table
 
 
@@ -231,6 +354,10 @@ def _with_bounds(interval: Interval) -> tuple[str, str]:
 
 def _figure(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _between_percent(share: Interval) -> str:
+    return f"{share.value:.1%}, {share.low:.1%} - {share.high:.1%}"
 
 
 def _percent(part: int, whole: int) -> str:

@@ -1,0 +1,113 @@
+"""The truth of labelled papers from another file: a dump with categories or a label column, or other labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+
+from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.snapshot import Snapshot
+from arxivclf.corpus.sources import fetch, resolve
+from arxivclf.corpus.tasks import Label, Task, built_in, truth
+from arxivclf.errors import DataError
+from arxivclf.reporting.table import LabelsFile, paper_key
+
+_KEY = "key of the paper"
+
+
+@dataclass(frozen=True)
+class Match:
+    """How labels and a file of truth go together: the papers in both, and those in one of them alone."""
+
+    source: str
+    papers: int
+    labels_alone: int
+    truth_alone: int
+
+
+def with_truth(table: pl.DataFrame, names: Sequence[str], path: str) -> tuple[pl.DataFrame, Match]:
+    """The table with the columns `<name>_truth` and, where the file has it, `title`, of the papers of the same id.
+
+    `table` has `id` and may have `created`, which tells damaged ids. Ids of arXiv are the same in all their spellings;
+    of several rows of one paper the last tells its truth. A built-in label is told from categories, any other from a
+    column `<name>_truth` or `label`. Raises DataError where no id is in both, or where no label's truth is told.
+    """
+    told = _told(path, names).unique(_KEY, keep="last", maintain_order=True)
+    columns = [f"{name}_truth" for name in names]
+    silent = [name for name, column in zip(names, columns, strict=True) if not told.get_column(column).count()]
+    if len(silent) == len(names):
+        raise DataError(
+            f"--truth {path}: tells no truth for {', '.join(names)}; it takes categories for a built-in task, or a"
+            f" column {columns[0]} or label"
+        )
+    own = table.with_columns(paper_key(table.columns).alias(_KEY)).drop(*columns, strict=False)
+    if "title" in told.columns:
+        own = own.drop("title", strict=False)
+    both = own.join(told.with_columns(there=pl.lit(True)), on=_KEY, how="left", maintain_order="left")
+    matched = int(both.get_column("there").sum())
+    if not matched:
+        first, other = (frame.get_column(_KEY).drop_nulls().head(1).to_list() for frame in (own, told))
+        raise DataError(
+            f"--truth {path}: none of its {len(told):,} ids is among those of {len(own):,} labels (here"
+            f" {', '.join(other) or 'none'}, there {', '.join(first) or 'none'})"
+        )
+    seen = own.get_column(_KEY).unique().implode()
+    unlabelled = int(told.select((~pl.col(_KEY).is_in(seen)).sum()).item())
+    return both.drop(_KEY, "there"), Match(path, matched, len(own) - matched, unlabelled)
+
+
+def _told(path: str, names: Sequence[str]) -> pl.DataFrame:
+    """The key, the truth of each label and, where it is there, the title of each paper of a file."""
+    known = {label.name: label for label in built_in().labels}
+    task = Task(tuple(known.get(name, Label(name, name, ())) for name in names))
+    columns = [f"{name}_truth" for name in names]
+    if _is_table(path):
+        table = LabelsFile.open(path)
+        if not set(columns).isdisjoint(table.columns):
+            return _of_table(table, task)
+    try:
+        return _of_dump(path, task)
+    except DataError:
+        # Labels have no text, and so are no dump; their truth, or their categories, will do.
+        table = LabelsFile.open(path)
+        if "id" not in table.columns or {"categories", *columns}.isdisjoint(table.columns):
+            raise
+        return _of_table(table, task)
+
+
+def _is_table(path: str) -> bool:
+    """Whether a file is Parquet or CSV, and no JSON lines, which may be too large to be looked into."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        start = file.read(4)
+    return start == b"PAR1" or not start.lstrip().startswith((b"{", b"\x1f\x8b", b"\x28\xb5"))
+
+
+def _of_table(table: LabelsFile, task: Task) -> pl.DataFrame:
+    columns = [f"{name}_truth" for name in task.names]
+    there = [name for name in ("id", "created", "title", "categories", *columns) if name in table.columns]
+    frame = table.read(there)
+    listed = pl.col("categories").cast(pl.String) if "categories" in there else pl.lit(None, pl.String)
+    papers = frame.with_columns(listed=listed, label=pl.lit(None, pl.String))
+    answers = [series.rename(f"{series.name}_truth") for series in truth(task, papers)]
+    own = frame.select(column for column in columns if column in there)
+    title = ["title"] if "title" in there else []
+    keyed = frame.select(paper_key(there).alias(_KEY), *title)
+    return keyed.hstack([own.get_column(one.name) if one.name in own.columns else one for one in answers])
+
+
+def _of_dump(path: str, task: Task) -> pl.DataFrame:
+    parts = []
+    with TemporaryDirectory() as folder:
+        sources = tuple(fetch(resolve((path,)), Path(folder)))
+        for chunk in Snapshot(sources, Naming()).chunks():
+            answers = [series.rename(f"{series.name}_truth") for series in truth(task, chunk.papers)]
+            parts.append(chunk.papers.select(pl.col("key").alias(_KEY), "title").hstack(answers))
+    if not parts:
+        raise DataError(f"--truth {path}: no paper in it")
+    return pl.concat(parts)

@@ -1,0 +1,170 @@
+"""Two dumps side by side: whether their papers have changed, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import Result
+from conftest import ROOT, error_line
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+from test_formats import keys
+
+from arxivclf.errors import DataError, UsageError
+from arxivclf.reporting.drift import _kolmogorov_smirnov, _stability, drift
+from arxivclf.reporting.intervals import difference_of_shares, wilson
+
+
+def dumps(papers: int = 2_000, more: float = 0.0) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Labels of two dumps, the later of which has half of the earlier's papers and as many new ones; of these a share
+    that is `more` higher is about AI, and every tenth has a word of its own."""
+    random = np.random.default_rng(3)
+
+    def labels(first: int, share: float, word: str) -> pl.DataFrame:
+        truth = random.random(papers) < share
+        scores = (1 / (1 + np.exp(-random.normal(truth * 4 - 2, 1.2)))).astype(np.float32)
+        common = ("graph", "learning", "quantum", "proof", "galaxy", "lattice", "neural")
+        return pl.DataFrame(
+            {
+                "id": [f"1801.{first + n:05d}" for n in range(papers)],
+                "created": pl.Series([f"{2010 + n % 4}-01-01" for n in range(papers)]).str.to_date(),
+                "title": [
+                    f"The {common[n % 7]} of {common[n % 3]} {word if n % 10 == 0 else ''}" for n in range(papers)
+                ],
+                "ai": scores >= 0.5,
+                "ai_score": scores,
+                "ai_truth": truth,
+            }
+        )
+
+    before = labels(1, 0.2, "aether")
+    return before, pl.concat([before.tail(papers // 2), labels(papers + 1, 0.2 + more, "transformer")])
+
+
+@pytest.fixture(params=[0.0, 0.1])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, float]:
+    paths = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    for path, frame in zip(paths, dumps(more=request.param), strict=True):
+        frame.write_parquet(path)
+    return *paths, request.param
+
+
+def test_new_papers_are_set_against_all_earlier_ones(files: tuple[Path, Path, float]) -> None:
+    before, now, more = files
+    found = drift(before, now)
+    first, second = dumps(more=more)
+    new = second.tail(2_000)
+    assert (found.papers_before, found.papers_now, found.shared) == (2_000, 2_000, 1_000)
+    (ai,) = found.labels
+    shares = [frame.get_column("ai").mean() for frame in (first, new)]
+    assert (ai.before.share.value, ai.now.share.value) == pytest.approx(shares)
+    assert ai.difference.value == pytest.approx(ai.now.share.value - ai.before.share.value)
+    assert [one.value for one, _ in ai.years] == ["2010", "2011", "2012", "2013"]
+    assert sum(one.labelled for _, one in ai.years) == new.get_column("ai").sum()
+    assert ai.f1 is not None
+    values = [f1_score(frame.get_column("ai_truth"), frame.get_column("ai")) for frame in (first, new)]
+    assert [one.value for one in ai.f1] == pytest.approx([*values, values[1] - values[0]])
+    assert ai.f1[2].low < ai.f1[2].value < ai.f1[2].high
+    if more:
+        assert ai.p < 1e-4 < 0.05 < ai.difference.value
+        assert ai.verdict.startswith("more papers have it")
+        assert "have drifted" in ai.verdict
+        assert "small shift" in ai.verdict
+    else:
+        assert ai.p > 0.05
+        assert ai.verdict.startswith("as many papers have it")
+        assert "nothing can be seen" in ai.verdict
+
+
+def test_words_that_no_earlier_paper_had(files: tuple[Path, Path, float]) -> None:
+    words = drift(*files[:2]).words
+    assert words is not None
+    assert words.new == (("transformer", 200),)
+    assert words.unseen_before == 0.0
+    assert words.unseen_now == pytest.approx(0.1 / 4, abs=0.005)
+    assert words.p < 1e-9
+
+
+def test_between_samples_of_the_same_papers_there_is_no_drift() -> None:
+    """Of 200 pairs about one in twenty shows what one in twenty may."""
+    random = np.random.default_rng(0)
+    draws = [random.beta(0.3, 2.0, size=(2, 400)).astype(np.float32) for _ in range(200)]
+    seen = sum(_kolmogorov_smirnov(*pair)[1] < 0.05 for pair in draws)
+    assert seen <= 18
+    assert np.mean([_stability(*pair) for pair in draws]) < 0.1
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30), st.lists(st.floats(0, 1, width=32), min_size=1))
+def test_the_distance_is_the_largest_between_the_shares_up_to_a_score(first: list[float], second: list[float]) -> None:
+    one, other = np.array(first, np.float32), np.array(second, np.float32)
+    largest = max(abs((one <= score).mean() - (other <= score).mean()) for score in (*first, *second))
+    distance, p = _kolmogorov_smirnov(one, other)
+    assert distance == pytest.approx(largest)
+    assert 0 <= p <= 1
+
+
+def test_the_difference_of_shares_is_newcombes() -> None:
+    """The worked example of his paper: 56 of 70 against 48 of 80."""
+    found = difference_of_shares(wilson(48, 80), wilson(56, 70))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+def test_an_id_is_one_paper_in_all_its_spellings(tmp_path: Path) -> None:
+    frame = dumps()[0].head(3)
+    frame.with_columns(id=pl.Series(["0704.0010", "0704.0020", "math/0309136"])).write_parquet(tmp_path / "old.parquet")
+    now = frame.with_columns(
+        id=pl.Series(["704.001", "0704.0020v2", "0704.0030"]), created=pl.Series(["2007-04-01"] * 3).str.to_date()
+    )
+    now.write_parquet(tmp_path / "new.parquet")
+    found = drift(tmp_path / "old.parquet", tmp_path / "new.parquet")
+    assert (found.papers_now, found.shared) == (1, 2)
+
+
+def test_what_cannot_be_compared(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    frame = dumps()[0]
+    frame.write_parquet(tmp_path / "old.parquet")
+    frame.rename({name: name.replace("ai", "cv") for name in ("ai", "ai_score", "ai_truth")}).write_parquet(
+        tmp_path / "cv.parquet"
+    )
+    with pytest.raises(DataError, match="all of its 2,000 papers are in"):
+        drift(tmp_path / "old.parquet", tmp_path / "old.parquet")
+    with pytest.raises(UsageError, match=r"no label in both: .*has ai.*has cv"):
+        drift(tmp_path / "old.parquet", tmp_path / "cv.parquet")
+    assert "do not go together" in error_line(cli("report", "old.parquet", "--drift", "x", "--compare", "y"), 2)
+    assert "--by and --drift" in error_line(cli("report", "old.parquet", "--drift", "x", "--by", "year"), 2)
+
+
+def test_without_texts_years_or_truth_the_rest_is_told(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    for name, frame in zip(("old", "new"), dumps(), strict=True):
+        frame.select("id", "ai", "ai_score").write_parquet(tmp_path / f"{name}.parquet")
+    found = drift(tmp_path / "old.parquet", tmp_path / "new.parquet")
+    assert found.words is None
+    assert (found.labels[0].years, found.labels[0].f1) == ((), None)
+    shown = cli("report", "new.parquet", "--drift", "old.parquet")
+    assert shown.exit_code == 0
+    assert "--keep title --keep abstract" in shown.stdout
+
+
+def test_every_form(files: tuple[Path, Path, float], cli: Callable[..., Result]) -> None:
+    before, now, _ = files
+    known = drift(before, now).labels[0]
+    told = {
+        form: cli("report", now, "--drift", before, "--format", form).stdout
+        for form in ("table", "json", "markdown", "csv", "html")
+    }
+    found = json.loads(told["json"])
+    page = (ROOT / "docs" / "report-json.md").read_text()
+    assert found["kind"] == "drift"
+    assert {name for name in keys(found) if name not in page} == set()
+    assert found["labels"][0]["verdict"] == known.verdict
+    assert f"ai,,,difference,{known.difference.value}," in told["csv"]
+    assert f"**ai**  {known.verdict}".replace("|", "") in told["markdown"]
+    assert "| word that is new | papers |" in told["markdown"]
+    assert "<h2>ai</h2>" in told["html"]
+    assert "transformer" in told["table"]

@@ -1,0 +1,142 @@
+"""Truth from elsewhere, and labels that nobody can judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import Result
+from conftest import error_line, paper, write_jsonl
+
+from arxivclf import report
+from arxivclf.errors import DataError
+from arxivclf.reporting.metrics import Confusion
+
+
+def labels(name: str = "ai") -> pl.DataFrame:
+    """Labels of 40 papers without a truth, every fourth of them labelled."""
+    given = np.arange(40) % 4 == 0
+    return pl.DataFrame(
+        {
+            "id": [f"2101.{n:05d}" for n in range(1, 41)],
+            "created": pl.Series(["2021-01-01", "2022-01-01"] * 20).str.to_date(),
+            name: given,
+            f"{name}_score": np.where(given, 0.9, 0.1).astype(np.float32),
+            f"{name}_truth": pl.Series([None] * 40, dtype=pl.Boolean),
+        }
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    labels().write_parquet(tmp_path / "x.labels.parquet")
+    return tmp_path / "x.labels.parquet"
+
+
+def dump(tmp_path: Path) -> Path:
+    """30 of these papers, with versions in their ids, of which the first 20 are about AI, and 5 others."""
+    rows = [
+        paper(f"2101.{n:05d}v2", title=f"No. {n}", categories="cs.AI" if n <= 20 else "hep-th") for n in range(1, 36)
+    ]
+    rows = rows[:30] + [row | {"id": f"2102.{n:05d}"} for n, row in enumerate(rows[30:], 1)]
+    return write_jsonl(tmp_path / "dump.jsonl", rows)
+
+
+def test_a_dump_tells_the_truth_by_the_ids(file: Path, tmp_path: Path) -> None:
+    found = report(file, truth=str(dump(tmp_path)), errors=3)
+    (ai,) = found.labels
+    assert found.match is not None
+    assert (found.match.papers, found.match.labels_alone, found.match.truth_alone) == (30, 10, 5)
+    assert ai.confusion == Confusion(5, 3, 15, 7)
+    assert (ai.papers, ai.labelled, ai.unknown) == (40, 10, 10)
+    assert ai.disagreements is not None
+    assert [one.title for one in ai.disagreements.labelled] == ["No. 21", "No. 25", "No. 29"]
+
+
+def test_other_labels_tell_it_too(file: Path, tmp_path: Path) -> None:
+    truth = labels().with_columns(ai_truth=pl.col("ai"), id=pl.col("id") + "v1").head(8)
+    truth.drop("ai", "ai_score").write_csv(tmp_path / "truth.csv")
+    found = report(file, truth=str(tmp_path / "truth.csv"))
+    assert found.labels[0].confusion == Confusion(2, 0, 0, 6)
+
+
+def test_a_label_of_ones_own_is_told_by_a_column(tmp_path: Path) -> None:
+    labels("maps").write_parquet(tmp_path / "maps.parquet")
+    rows = [{"id": f"2101.{n:05d}", "text": "A map.", "label": n % 4 == 1} for n in range(1, 41)]
+    found = report(tmp_path / "maps.parquet", truth=str(write_jsonl(tmp_path / "truth.jsonl", rows)))
+    assert found.labels[0].confusion == Confusion(10, 0, 0, 30)
+    rows = [{"id": row["id"], "title": "A", "abstract": "b", "categories": "cs.AI"} for row in rows]
+    with pytest.raises(DataError, match=r"tells no truth for maps; .* a column maps_truth or label"):
+        report(tmp_path / "maps.parquet", truth=str(write_jsonl(tmp_path / "other.jsonl", rows)))
+
+
+def test_labels_of_another_task(file: Path, tmp_path: Path, cli: Callable[..., Result]) -> None:
+    """Their categories tell the truth of a built-in label; without them nothing does."""
+    other = labels("cv").with_columns(categories=pl.lit("cs.AI"))
+    other.write_parquet(tmp_path / "cv.parquet")
+    assert report(file, truth=str(tmp_path / "cv.parquet")).labels[0].confusion == Confusion(10, 0, 30, 0)
+    other.drop("categories").write_parquet(tmp_path / "bare.parquet")
+    assert "bare.parquet" in error_line(cli("report", file, "--truth", "bare.parquet"), 1)
+    assert "no label 'cv'; there are ai" in error_line(cli("report", file, "--label", "cv"), 2)
+
+
+def test_of_repeats_in_the_truth_the_last_counts(file: Path, tmp_path: Path) -> None:
+    rows = [paper("2101.00001", categories="hep-th"), paper("2101.00001v3", categories="cs.AI")]
+    found = report(file, truth=str(write_jsonl(tmp_path / "dump.jsonl", rows)))
+    assert found.labels[0].confusion == Confusion(1, 0, 0, 0)
+
+
+def test_truth_of_other_papers_is_refused(file: Path, tmp_path: Path, cli: Callable[..., Result]) -> None:
+    write_jsonl(tmp_path / "others.jsonl", [paper("1901.00001"), paper("1901.00002")])
+    said = error_line(cli("report", file, "--truth", "others.jsonl"), 1)
+    assert "none of its 2 ids is among those of 40 labels (here 1901.00001, there 2101.00001)" in said
+    assert "no such file" in error_line(cli("report", file, "--truth", "absent.jsonl"), 2)
+
+
+def test_the_screen_counts_both_ways(file: Path, tmp_path: Path, cli: Callable[..., Result]) -> None:
+    dump(tmp_path)
+    shown = cli("report", file, "--truth", "dump.jsonl")
+    assert shown.exit_code == 0, shown.output
+    assert "Truth from dump.jsonl: 30 papers in both, 10 in the labels alone, 5 in the truth alone" in " ".join(
+        shown.stdout.split()
+    )
+
+
+def test_without_a_truth_it_says_what_can_be_told_and_what_not(file: Path, cli: Callable[..., Result]) -> None:
+    found = report(file, by=["year"])
+    (one,) = found.unjudged
+    assert found.labels == ()
+    assert (one.whole.papers, one.whole.labelled, one.scores) == (40, 10, (0, 30, 0, 0, 0, 0, 0, 0, 0, 10))
+    ((by, shares),) = one.slices
+    assert (by, [(share.value, share.papers, share.labelled) for share in shares]) == (
+        "year",
+        [("2021", 20, 10), ("2022", 20, 0)],
+    )
+    shown = cli("report", file, "--by", "year")
+    assert shown.exit_code == 0
+    text = " ".join(shown.stdout.split())
+    assert "40 papers, 10 labelled (25.0%, 14.2% - 40.2%)" in text
+    assert "no confusion matrix, precision, recall, F1" in text
+    assert "--truth FILE" in text
+    told = json.loads(cli("report", file, "--by", "year", "--format", "json").stdout)
+    assert told["unjudged"][0]["slices"]["year"][0]["share"]["value"] == 0.5
+    assert "ai,year,2021,share,0.5," in cli("report", file, "--by", "year", "--format", "csv").stdout
+    assert "| 2021 | 20 | 10 | 50.0% |" in cli("report", file, "--by", "year", "--format", "markdown").stdout
+    assert "no confusion matrix" in cli("report", file, "--format", "html").stdout
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_any_table_with_a_score_and_a_truth(form: str, tmp_path: Path, cli: Callable[..., Result]) -> None:
+    frame = pl.DataFrame({"score": [0.2, 0.7, 0.6, 0.1], "truth": [False, True, False, None]})
+    path = tmp_path / f"x.{form}"
+    {"parquet": frame.write_parquet, "csv": frame.write_csv, "jsonl": frame.write_ndjson}[form](path)
+    (one,) = report(path).labels
+    assert (one.name, one.confusion, one.assumed) == ("positive", Confusion(1, 1, 0, 1), True)
+    assert report(path, threshold=0.65).labels[0].confusion == Confusion(1, 0, 0, 2)
+    assert "labelled from a score of 0.5 on" in " ".join(cli("report", path).stdout.split())
+    frame.rename({"score": "maps_score", "truth": "maps_truth"}).write_parquet(tmp_path / "y.parquet")
+    assert report(tmp_path / "y.parquet").labels[0].name == "maps"
