@@ -11,9 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import Result
+from test_compare import pair
+from test_drift import dumps
 from test_slices import labels_of
 
 from arxivclf import report
+from arxivclf.reporting.compare import compare
+from arxivclf.reporting.drift import drift
+from arxivclf.reporting.formats import as_html
 from arxivclf.reporting.page import page_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -31,6 +36,23 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "x.html"
     path.write_text(page_of(report(folder / "x.labels.parquet", by=["year", "primary"], errors=5, for_precision=[0.9])))
     return path
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pages of labels without a truth, of two files on the same papers, and of two dumps."""
+    folder = tmp_path_factory.mktemp("others")
+    labels_of().with_columns(ai_truth=pl.lit(None, pl.Boolean)).write_parquet(folder / "blind.parquet")
+    for name, frame in zip(("old", "new", "earlier", "later"), (*pair(), *dumps(more=0.1)), strict=True):
+        frame.write_parquet(folder / f"{name}.parquet")
+    found: dict[str, Any] = {
+        "blind": report(folder / "blind.parquet", by=["year"]),
+        "compare": compare(folder / "old.parquet", folder / "new.parquet", by=["year"], changed=3),
+        "drift": drift(folder / "earlier.parquet", folder / "later.parquet"),
+    }
+    for name, one in found.items():
+        (folder / f"{name}.html").write_text(as_html(one))
+    return {name: folder / f"{name}.html" for name in found}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +81,7 @@ def page(browser: Any, file: Path) -> Iterator[Any]:
     tab.on("dialog", lambda dialog: said.append(dialog.message))
     tab.goto(file.as_uri())
     yield tab
-    assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
     assert said == []
     context.close()
 
@@ -111,6 +133,19 @@ def test_everyone_can_use_it(page: Any, scheme: str, width: int) -> None:
     found = Axe().run(page).response["violations"]
     assert [f"{one['id']}: {one['help']}" for one in found if one["impact"] in ("serious", "critical")] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("which", ["blind", "compare", "drift"])
+def test_other_pages_are_as_good(page: Any, others: dict[str, Path], which: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.goto(others[which].as_uri())
+    page.set_viewport_size({"width": 360, "height": 800})
+    found = Axe().run(page).response["violations"]
+    assert [f"{one['id']}: {one['help']}" for one in found if one["impact"] in ("serious", "critical")] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.get_by_role("heading", name="ai", exact=True).count() == 1
+    assert page.get_by_role("table").count() >= 1
 
 
 def test_it_prints(page: Any) -> None:

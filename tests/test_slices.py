@@ -122,7 +122,7 @@ def test_where_the_errors_are(labels: Path, cli: Callable[..., Result]) -> None:
             for one in slices
         ]
         assert list(zip([one.value for one in slices], counts, strict=True)) == counted.head(5).rows()
-    assert "wrongly labelled" in cli("report", labels).stdout
+    assert "Where the errors are" in cli("report", labels).stdout
     labels_of().drop("categories").write_parquet(labels)
     assert report(labels).labels[0].where is None
 

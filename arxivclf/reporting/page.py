@@ -171,8 +171,8 @@ def _label(label: LabelReport) -> str:
         parts += [f"<p>{escape(wish)}</p>" for wish in label.thresholds.missing]
     if (where := label.where) is not None:
         for title, missed, slices in (
-            (f"Wrongly labelled {label.name}: the primary categories with most of them", False, where.false_positives),
-            (f"Missed {label.name}: the primary categories with most of them", True, where.false_negatives),
+            ("The primary categories with most false positives", False, where.false_positives),
+            ("The primary categories with most false negatives", True, where.false_negatives),
         ):
             parts.append(_where(title, label.name, missed, slices))
     parts += [_slices(label.name, one) for one in label.slices]
@@ -200,10 +200,8 @@ def _where(title: str, name: str, missed: bool, slices: Sequence[Slice]) -> str:
         wrong = counts.false_negatives if missed else counts.false_positives
         papers = counts.support if missed else counts.papers - counts.support
         rows.append([one.value, f"{wrong:,}", f"{papers:,}", f"{wrong / papers:.1%}"])
-    papers_that = f"papers that are {'' if missed else 'not '}{name}"
-    return _table(
-        title, ["primary", "missed" if missed else "wrongly labelled", papers_that, "share"], rows, sortable=True
-    )
+    heads = ["primary", "false negatives" if missed else "false positives"]
+    return _table(title, [*heads, f"papers that are {'' if missed else 'not '}{name}", "rate"], rows, sortable=True)
 
 
 def _unjudged(found: Unjudged) -> str:

@@ -61,11 +61,13 @@ def label_tables(label: LabelReport) -> Iterator[Text | Table]:
     yield Text.assemble("\n", (label.name, "bold"), f"  {counted}{without}")
     yield confusion_table(label.name, label.confusion)
     yield figures_table(label)
+    yield Text(_told_of_methods(label), style="dim")
     if label.thresholds is not None:
         yield thresholds_table(label.thresholds)
         yield from map(Text, label.thresholds.missing)
     if label.where is not None and (label.where.false_positives or label.where.false_negatives):
-        yield where_table(label.name, label.where)
+        yield Text("\nWhere the errors are", style="bold")
+        yield where_table(label.where)
     for slices in label.slices:
         yield slices_table(label.name, slices)
     if label.disagreements is not None:
@@ -112,13 +114,13 @@ def unjudged_tables(found: Unjudged) -> Iterator[Text | Table]:
         yield table
 
 
-def where_table(name: str, where: WhereErrors) -> Table:
-    """The primary categories with most of the errors, and how often each of their papers is one."""
+def where_table(where: WhereErrors) -> Table:
+    """The primary categories with most of the errors, and the false positive and negative rates within each."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("wrongly labelled", "missed"):
+    for heading in ("false positives", "false negatives"):
         table.add_column("primary", overflow="fold")
         table.add_column(heading, justify="right")
-        table.add_column(f"of its {'not ' if heading != 'missed' else ''}{name}", justify="right")
+        table.add_column("rate", justify="right")
     for wrong, missed in zip_longest(where.false_positives, where.false_negatives):
         cells = ["", "", ""]
         if wrong is not None:
@@ -156,19 +158,20 @@ def confusion_table(name: str, confusion: Confusion) -> Table:
 
 
 def figures_table(label: LabelReport) -> Table:
-    """Every figure with its interval and how that was found, and what calling all papers what most are would have."""
+    """Every figure with its interval, and what calling all papers what most are would have, and the gate alone."""
     most = label.name if label.confusion.support > label.confusion.papers / 2 else f"not {label.name}"
-    table = _plain_table("figure", label.name, "95 % interval")
-    table.add_column("by")
-    table.add_column(f"always {most}", justify="right")
-    if label.gate_alone:
-        table.add_column("gate alone", justify="right")
+    headings = [label.name, "95 % interval", f"always {most}", *(["gate alone"] if label.gate_alone else [])]
+    table = _plain_table("figure", *headings)
     for one in label.figures:
-        style = "bold" if one.name == "F1" else ""
-        cells = [*_with_bounds(one.interval), one.method, _figure(one.larger_class)]
+        cells = [*_with_bounds(one.interval), _figure(one.larger_class)]
         cells += [_figure(one.gate_alone)] if label.gate_alone else []
-        table.add_row(one.name, *cells, style=style)
+        table.add_row(one.name, *cells, style="bold" if one.name == "F1" else "")
     return table
+
+
+def _told_of_methods(label: LabelReport) -> str:
+    by = {method: [one.name for one in label.figures if one.method == method] for method in ("Wilson", "bootstrap")}
+    return f"Intervals: Wilson's of {', '.join(by['Wilson'])}; a bootstrap's of {', '.join(by['bootstrap'])}."
 
 
 def thresholds_table(found: Thresholds) -> Table:
@@ -256,7 +259,7 @@ def judgement_tables(name: str, found: Judgement) -> Iterator[Text | Table]:
     table = _plain_table("figure", "before", "now", "difference", "95 % interval")
     for figure, difference in zip(FIGURES, found.differences, strict=True):
         first, second = (getattr(each, figure.lower()) for each in (found.first, found.second))
-        bounds = "-" if math.isnan(difference.low) else f"{difference.low:+.4f} - {difference.high:+.4f}"
+        bounds = "-" if math.isnan(difference.low) else f"{difference.low:+.4f} to {difference.high:+.4f}"
         change = "-" if math.isnan(difference.value) else f"{difference.value:+.4f}"
         style = "bold" if figure == "F1" else ""
         table.add_row(figure, _figure(first), _figure(second), change, bounds, style=style)
@@ -282,7 +285,7 @@ def changes_table(by: str, changes: Sequence[Change]) -> Table:
 def changed_table(name: str, papers: Sequence[Changed]) -> Table:
     """Papers whose label is another, with both scores."""
     table = _plain_table("paper", "score before", "score now")
-    table.add_column("")
+    table.add_column("change")
     for paper in papers:
         page = (link(paper.id) or paper.id).removeprefix("https://")
         scores = (f"{paper.first_score:.3f}", f"{paper.second_score:.3f}")
@@ -301,7 +304,7 @@ def drift_tables(found: Drift) -> Iterator[Text | Table]:
         if label.f1 is not None:
             before, now, change = label.f1
             yield Text(
-                f"F1 before {_told(before)}, now {_told(now)}; difference {change.value:+.4f} ({change.low:+.4f} -"
+                f"F1 before {_told(before)}, now {_told(now)}; difference {change.value:+.4f} ({change.low:+.4f} to"
                 f" {change.high:+.4f}, bootstrap)"
             )
     words = found.words
@@ -343,7 +346,8 @@ def _plain_table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(first, overflow="fold")
     for heading in others:
-        table.add_column(heading, justify="right")
+        # An interval over two lines is hard to read; a heading is not.
+        table.add_column(heading, justify="right", no_wrap="interval" in heading)
     return table
 
 
