@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,18 +12,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from scipy.stats import bootstrap as scipy_bootstrap
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
+    accuracy_score,
     average_precision_score,
     cohen_kappa_score,
     f1_score,
     precision_recall_fscore_support,
+    precision_score,
+    recall_score,
     roc_auc_score,
 )
 
+from arxivclf import report
 from arxivclf.reporting.intervals import bootstrap, kappa, mcnemar, wilson
 from arxivclf.reporting.metrics import Confusion, calibration_error
 from arxivclf.reporting.overall import overall
-from arxivclf.reporting.ranked import Ranked
+from arxivclf.reporting.ranked import Ranked, f1_interval
 
 SCORED = st.lists(
     st.tuples(st.booleans(), st.one_of(st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]), st.floats(0, 1, width=32))),
@@ -129,3 +136,66 @@ def test_mcnemar() -> None:
     """The worked example of a sign test: 3 of 12 heads."""
     assert mcnemar(3, 9) == mcnemar(9, 3) == pytest.approx(2 * sum(math.comb(12, k) for k in range(4)) / 2**12)
     assert mcnemar(0, 0) == mcnemar(5, 5) == 1.0
+
+
+EDGES: dict[str, list[tuple[bool | None, float]]] = {
+    "one paper, positive": [(True, 0.7)],
+    "one paper, negative": [(False, 0.7)],
+    "one class only": [(True, 0.2), (True, 0.6), (True, 0.9)],
+    "no positives": [(False, 0.2), (False, 0.6), (False, 0.6)],
+    "ties": [(True, 0.5), (False, 0.5), (True, 0.5), (False, 0.5)],
+    "nulls in truth": [(None, 0.9), (True, 0.8), (False, 0.1), (None, 0.1), (False, 0.7)],
+    "scores of 0 and 1": [(True, 1.0), (False, 0.0), (True, 0.0), (False, 1.0)],
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_edge_cases_from_the_file_to_the_figure(edge: str, tmp_path: Path) -> None:
+    truth, scores = zip(*EDGES[edge], strict=True)
+    given = [score >= 0.5 for score in scores]
+    frame = pl.DataFrame({"ai": given, "ai_score": scores, "ai_truth": pl.Series(truth, dtype=pl.Boolean)})
+    frame.write_parquet(tmp_path / "x.parquet")
+    (found,) = report(tmp_path / "x.parquet").labels
+    known = frame.drop_nulls("ai_truth")
+    true, labels, of = known["ai_truth"].to_numpy(), known["ai"].to_numpy(), known["ai_score"].to_numpy()
+    assert found.unknown == len(frame) - len(known)
+    both = len(set(true.tolist())) == 2
+    bins = np.minimum((of * 15).astype(int), 14)
+    theirs = {
+        "precision": precision_score(true, labels, zero_division=np.nan),
+        "recall": recall_score(true, labels, zero_division=np.nan),
+        "F1": f1_score(true, labels, zero_division=np.nan),
+        "accuracy": accuracy_score(true, labels),
+        "average precision": average_precision_score(true, of) if true.any() else math.nan,
+        "ROC area": roc_auc_score(true, of) if both else math.nan,
+        "calibration error": sum(abs((of - true)[bins == place].sum()) for place in range(15)) / len(of),
+    }
+    ours = {one.name: one.interval for one in found.figures}
+    assert {name: one.value for name, one in ours.items()} == pytest.approx(theirs, nan_ok=True)
+    for name, one in ours.items():
+        assert math.isnan(theirs[name]) or 0 <= one.low <= one.value <= one.high <= 1
+
+
+def test_the_calibration_error_is_that_of_scikit_learns_curve() -> None:
+    random = np.random.default_rng(2)
+    scores = random.random(5_000)
+    truth = random.random(5_000) < scores**1.5
+    share, mean = calibration_curve(truth, scores, n_bins=15)
+    papers = np.histogram(scores, bins=15, range=(0, 1))[0]
+    theirs = float((np.abs(share - mean) * papers[papers > 0]).sum() / len(scores))
+    assert calibration_error(truth, scores) == pytest.approx(theirs, abs=1e-6)
+
+
+def test_the_bootstrap_is_that_of_scipy() -> None:
+    random = np.random.default_rng(4)
+    truth, labels = random.random(800) < 0.3, random.random(800) < 0.3
+    labels |= truth & (random.random(800) < 0.8)
+    ours = f1_interval(Confusion.count(truth, labels))
+
+    def f1(true: np.ndarray, given: np.ndarray, axis: int = -1) -> np.ndarray:
+        return 2 * (true & given).sum(axis) / (true.sum(axis) + given.sum(axis))
+
+    theirs = scipy_bootstrap(
+        (truth, labels), f1, paired=True, vectorized=True, method="percentile", n_resamples=2_000, rng=0
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
