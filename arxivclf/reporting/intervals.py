@@ -66,7 +66,7 @@ def bootstrap(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: i
 
 
 def draws_of(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: int = 0) -> Counts:
-    """The figure of each of 1,000 draws of counts, as in `bootstrap`, float64 (draws,)."""
+    """The figure, or figures, of each of 1,000 draws of counts, as in `bootstrap`: what it gives, draws first."""
     found = np.asarray(counts, np.float64)
     papers = int(found.sum())
     random, shares = np.random.default_rng(seed), found / papers

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from arxivclf.reporting.intervals import Interval, bootstrap
+from arxivclf.reporting.intervals import Interval, bootstrap, draws_of, percentiles
 from arxivclf.reporting.metrics import CALIBRATION_BINS, Confusion, Counts, calibration_error, figure_of_counts
 
 # Of more distinct scores neighbours are gathered for a bootstrap, whose own spread is far wider than what that changes.
@@ -56,29 +56,36 @@ class Ranked:
 
     def average_precision(self) -> Interval:
         """The precision at each score, weighted by the recall that it adds; nan where nothing is positive."""
-        return self._bootstrap(_average_precision)
+        return self._interval(0, float(_average_precision(self._counts)[0]))
 
     def roc_area(self) -> Interval:
         """The chance that a positive paper scores above a negative one, ties half; nan where either is missing."""
-        return self._bootstrap(_roc_area)
+        return self._interval(1, float(_roc_area(self._counts)[0]))
 
     def calibration_error(self) -> Interval:
         """The expected calibration error in 15 equally wide bins (Naeini et al. 2015)."""
+        return self._interval(2, self.error)
+
+    @property
+    def _counts(self) -> Counts:
+        return np.append(self.positives, self.negatives)[None].astype(np.float64)
+
+    def _interval(self, figure: int, value: float) -> Interval:
+        return percentiles(value, self._draws[:, figure])
+
+    @cached_property
+    def _draws(self) -> Counts:
+        """The three figures of each draw of papers, float64 (draws, 3)."""
         few = self._gathered()
         bins = np.minimum((few.scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
         in_bin = (bins[:, None] == np.arange(CALIBRATION_BINS)).astype(np.float64)
 
-        def error(counts: Counts) -> Counts:
+        def figures(counts: Counts) -> Counts:
             positives, papers = counts[:, : len(bins)], counts[:, : len(bins)] + counts[:, len(bins) :]
-            off = np.abs((papers * few.scores - positives) @ in_bin)
-            return np.asarray(off.sum(axis=1) / papers.sum(axis=1))
+            off = np.abs((papers * few.scores - positives) @ in_bin).sum(axis=1)
+            return np.stack([_average_precision(counts), _roc_area(counts), off / papers.sum(axis=1)], axis=1)
 
-        return bootstrap(np.append(few.positives, few.negatives), error).around(self.error)
-
-    def _bootstrap(self, figure: Callable[[Counts], Counts]) -> Interval:
-        exact = float(figure(np.append(self.positives, self.negatives)[None].astype(np.float64))[0])
-        few = self._gathered()
-        return bootstrap(np.append(few.positives, few.negatives), figure).around(exact)
+        return draws_of(np.append(few.positives, few.negatives), figures)
 
     def _gathered(self) -> Ranked:
         """Neighbouring scores as one, at their mean, so that few are left; none across a bin of the calibration."""
@@ -87,12 +94,12 @@ class Ranked:
         papers = self.positives + self.negatives
         rank = (np.cumsum(papers) - 1) * (_KINDS - CALIBRATION_BINS) // self.papers
         bins = np.minimum((self.scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-        _, kind = np.unique(np.stack([CALIBRATION_BINS - bins, rank]), axis=1, return_inverse=True)
-        together = np.bincount(kind, papers)
+        first = np.flatnonzero((np.diff(rank, prepend=-1) != 0) | (np.diff(bins, prepend=-1) != 0))
+        together = np.add.reduceat(papers, first)
         return Ranked(
-            np.bincount(kind, papers * self.scores) / together,
-            np.bincount(kind, self.positives).astype(np.int64),
-            np.bincount(kind, self.negatives).astype(np.int64),
+            np.add.reduceat(papers * self.scores, first) / together,
+            np.add.reduceat(self.positives, first),
+            np.add.reduceat(self.negatives, first),
             self.error,
         )
 
