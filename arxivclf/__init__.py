@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from arxivclf.config import LabelSettings, TrainSettings
     from arxivclf.corpus.tasks import Task
     from arxivclf.labelling.classifier import Classifier
-    from arxivclf.labelling.local import label
+    from arxivclf.labelling.run import label
     from arxivclf.model.hub import push
     from arxivclf.reporting.report import report
     from arxivclf.training.train import train
@@ -25,7 +25,7 @@ _HOMES = {
     "LabelSettings": "arxivclf.config",
     "Task": "arxivclf.corpus.tasks",
     "TrainSettings": "arxivclf.config",
-    "label": "arxivclf.labelling.local",
+    "label": "arxivclf.labelling.run",
     "push": "arxivclf.model.hub",
     "report": "arxivclf.reporting.report",
     "train": "arxivclf.training.train",

@@ -6,6 +6,7 @@ The names are those of the command line's options; `arxivclf.toml` uses them too
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -133,7 +134,10 @@ class LabelSettings:
     absent the bundled model. Without `gate` an encoder sees every paper. `task` names the labels of one that has no
     names of its own. `output` is a file or `-`; None names it after the first snapshot. `reuse` are an earlier dump's
     labels. `threshold` replaces those of the models. `max_rejects` is the share of rejected rows above which the run
-    fails, repeated ids apart; `keep_duplicates` labels every row of an id, and not just the last.
+    fails, repeated ids apart; `keep_duplicates` labels every row of an id, and not just the last. `engine` says where
+    it is done: on this machine, or on a Ray cluster, that at `ray_address` or else one started for the run; `workers`
+    are the processes there, as many as fit if None. `shard` ("0/3") labels one of several stretches of the dump, while
+    other runs label the others.
     """
 
     snapshots: tuple[str, ...] = ()
@@ -146,6 +150,10 @@ class LabelSettings:
     limit: int | None = None
     chunk_rows: int = 16_384
     gate: bool = True
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    workers: int | None = None
+    shard: str | None = None
     threshold: float | None = None
     max_rejects: float = 0.01
     keep_duplicates: bool = False
@@ -163,8 +171,15 @@ class LabelSettings:
             ("limit", self.limit is None or self.limit > 0, "above 0"),
             ("chunk_rows", self.chunk_rows > 0, "above 0"),
             ("threshold", self.threshold is None or 0 <= self.threshold <= 1, "at least 0 and at most 1"),
+            ("workers", self.workers is None or self.workers > 0, "above 0"),
+            ("shard", self.shard is None or _is_shard(self.shard), "I/N, I from 0 and below N, as 0/3"),
             ("max_rejects", 0 <= self.max_rejects <= 1, "at least 0 and at most 1"),
         )
+
+
+def _is_shard(text: str) -> bool:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    return found is not None and int(found[1]) < int(found[2])
 
 
 def _check(settings: object, *rules: tuple[str, bool, str]) -> None:

@@ -29,14 +29,14 @@ SECONDS: dict[str, float] = defaultdict(float)
 # A step within another is told apart from it.
 STEPS: list[tuple[str, Any, str]] = [
     ("loading the model", Classifier, "load"),
-    ("counting", local, "_count"),
+    ("counting", local, "take_census"),
     ("preparing", Classifier, "prepare"),
     ("of it cleaning", classifier, "compose"),
     ("of it linear model", Linear, "logits_of_many"),
     ("of it tokenising", Model, "tokenize"),
     ("scoring", Classifier, "finish"),
     ("writing parts", Parts, "add"),
-    ("merging", local, "_merge"),
+    ("merging", local, "make_output"),
 ]
 
 
@@ -53,8 +53,8 @@ def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 def reading(chunks: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     def wrapped(self: Snapshot, *args: Any) -> Iterator[Any]:
-        # Counting reads, too, and without a size.
-        name, found = "reading" if args else "of it reading", chunks(self, *args)
+        # Counting reads, too, and all of it.
+        name, found = "reading" if len(args) > 1 else "of it reading", chunks(self, *args)
         while True:
             started = time.perf_counter()
             chunk = next(found, None)

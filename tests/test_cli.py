@@ -111,6 +111,7 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--text-column": None,
         "--label-column": None,
     },
+    "merge": {},
     "report": {
         "--label": None,
         "--threshold": None,

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from arxivclf import Classifier, LabelSettings, label
 from arxivclf.corpus.repeats import Repeats
 from arxivclf.labelling.ahead import ahead
-from arxivclf.labelling.local import REPEATED
+from arxivclf.labelling.census import REPEATED
 
 
 def digest(folder: Path) -> dict[str, str]:

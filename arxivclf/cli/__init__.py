@@ -13,7 +13,7 @@ import click
 from arxivclf import __version__
 from arxivclf.errors import ArxivclfError
 
-_COMMANDS = ("train", "label", "report", "tasks", "push")
+_COMMANDS = ("train", "label", "merge", "report", "tasks", "push")
 _INTERRUPTED = 130
 
 

@@ -49,6 +49,12 @@ Examples:
 @_option("--limit", type=int, metavar="N", help="Stop after so many papers.")
 @_option("--chunk-rows", type=int, metavar="N", help="Rows read at a time.")
 @_option("--gate/--no-gate", help="Let the linear model decide what it is sure of.  [default: gate]")
+@_option("--engine", type=click.Choice(["local", "ray"]), help="Label on this machine, or on a Ray cluster.")
+@_option(
+    "--ray-address", metavar="ADDRESS", help="The cluster: auto, host:port or ray://.  [default: one for this run]"
+)
+@_option("--workers", type=int, metavar="N", help="Processes on the cluster.  [default: as many as fit]")
+@_option("--shard", metavar="I/N", help="Label the stretch I (from 0) of N; other runs label the others.")
 @_option("--threshold", type=float, metavar="F", help="Give a label from this score on.  [default: the model's own]")
 @_option("--max-rejects", type=float, metavar="F", help="Fail when a larger share of rows is rejected.")
 @_option("--keep-duplicates", is_flag=True, help="Label every row of an id that comes again, not just the last.")
@@ -72,15 +78,16 @@ def command(ctx: click.Context, /, quiet: bool, log_json: str | None, **_: Any) 
     options.refuse_log_into(log_json, (*settings.snapshots, settings.output, settings.reuse))
     with Screen(quiet, log_json) as screen:
         screen.begin("Loading the libraries", None)
-        from arxivclf.labelling.local import label
+        from arxivclf.labelling.run import label
 
         screen.end()
         summary = label(settings, screen)
         screen.event("done", output=summary.output, papers=summary.papers, labelled=dict(summary.labelled))
-    _show(summary)
+    show(summary)
 
 
-def _show(summary: LabelSummary) -> None:
+def show(summary: LabelSummary) -> None:
+    """Say what became of the papers."""
     to_standard_output = summary.output == "-"
 
     def line(what: str, figure: str) -> None:
@@ -102,7 +109,10 @@ def _show(summary: LabelSummary) -> None:
         line("damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)")
     found = summary.papers - summary.papers_now
     before = f" ({found:,} were done before)" if found else ""
-    line("time", f"{summary.seconds:.1f} s, {summary.papers_now / summary.seconds:,.0f} papers/s{before}")
+    line("time", f"{summary.seconds:.1f} s, {summary.papers_now / max(summary.seconds, 1e-3):,.0f} papers/s{before}")
+    if summary.waits_for:
+        line("labels", f"none yet, {summary.waits_for}; the last shard makes {summary.output}, or arxivclf merge does")
+        return
     if not to_standard_output:
         line("labels", summary.output)
     if summary.rejects_file:

@@ -27,6 +27,10 @@ _YEARS = ("year", "publication_year")
 _KEPT = "keep:"
 
 
+Wanted = Callable[[int], bool]
+"""Which chunks of a file are to be read, by their number in it, from 0."""
+
+
 @dataclass(frozen=True)
 class Naming:
     """The columns that a dump calls otherwise, as the user named them; None where the usual name holds.

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, BinaryIO
 
 import orjson
 import polars as pl
 
-from arxivclf.corpus.columns import MALFORMED_ID, NOT_UTF8, NUMERIC_ID, RAW, Columns, Naming, Rows, kept_column, settle
+from arxivclf.corpus.columns import (
+    MALFORMED_ID,
+    NOT_UTF8,
+    NUMERIC_ID,
+    RAW,
+    Columns,
+    Naming,
+    Rows,
+    Wanted,
+    kept_column,
+    settle,
+)
 from arxivclf.corpus.openalex import abstract_of
 from arxivclf.corpus.rejects import Reject
 
@@ -25,8 +36,10 @@ class _Line:
     text: bytes
 
 
-def read(stream: BinaryIO, source: str, naming: Naming, keep: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
-    """Papers and rejects of each `chunk_rows` lines; blank lines are no rows.
+def read(
+    stream: BinaryIO, source: str, naming: Naming, keep: Sequence[str], chunk_rows: int, wanted: Wanted | None = None
+) -> Iterator[Rows | None]:
+    """Papers and rejects of each `chunk_rows` lines, None for those that are not `wanted`; blank lines are no rows.
 
     The first _HEAD_LINES lines tell which columns there are, whatever `chunk_rows` is.
     """
@@ -35,7 +48,14 @@ def read(stream: BinaryIO, source: str, naming: Naming, keep: Sequence[str], chu
     there = dict.fromkeys(name for line in head for name in _parse(line)[0] or ())
     columns = Columns.recognise(list(there), naming, keep, source).open_ended() if there else None
     numbered = chain(head, every)
-    while lines := list(islice(numbered, chunk_rows)):
+    for place in count():
+        lines = list(islice(numbered, chunk_rows))
+        if not lines:
+            return
+        # Where the head tells no columns the first row that comes does.
+        if columns is not None and wanted is not None and not wanted(place):
+            yield None
+            continue
         rows: list[tuple[_Line, dict[str, Any]]] = []
         broken: list[Reject] = []
         for line in lines:

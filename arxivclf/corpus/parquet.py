@@ -11,7 +11,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from arxivclf.corpus.columns import NOT_UTF8, NUMERIC_ID, RAW, Columns, Naming, Rows, kept_column, settle
+from arxivclf.corpus.columns import (
+    NOT_UTF8,
+    NUMERIC_ID,
+    RAW,
+    Columns,
+    Naming,
+    Rows,
+    Wanted,
+    kept_column,
+    settle,
+)
 from arxivclf.corpus.openalex import abstract_of
 from arxivclf.corpus.rejects import RAW_CHARACTERS
 from arxivclf.corpus.sources import Source
@@ -30,13 +40,19 @@ def schema(source: Source) -> pl.Schema:
         return pl.Schema(pl.from_arrow(file.schema_arrow.empty_table()).schema)  # type: ignore[union-attr]
 
 
-def read(source: Source, naming: Naming, keep: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
-    """Papers and rejects of each `chunk_rows` rows."""
+def read(
+    source: Source, naming: Naming, keep: Sequence[str], chunk_rows: int, wanted: Wanted | None = None
+) -> Iterator[Rows | int]:
+    """Papers and rejects of each `chunk_rows` rows; of chunks that are not `wanted` the count of rows alone."""
     with _open(source) as file:
         columns = Columns.recognise(file.schema_arrow.names, naming, keep, source.name)
         before = 0
         try:
-            for batch in file.iter_batches(chunk_rows, columns=columns.used):
+            for place, batch in enumerate(file.iter_batches(chunk_rows, columns=columns.used)):
+                if wanted is not None and not wanted(place):
+                    before += batch.num_rows
+                    yield batch.num_rows
+                    continue
                 table, faults = _decoded(batch)
                 raw = _frame(table, columns, before, faults)
                 yield settle(raw, columns, source.name, "row", partial(_shown, table))

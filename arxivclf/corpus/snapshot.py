@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -19,7 +20,7 @@ import polars as pl
 import zstandard
 
 from arxivclf.corpus import jsonlines, parquet
-from arxivclf.corpus.columns import Naming, Rows
+from arxivclf.corpus.columns import Naming, Rows, Wanted
 from arxivclf.corpus.rejects import Reject
 from arxivclf.corpus.sources import PACKED, STANDARD_INPUT, SUFFIXES, Source
 from arxivclf.errors import DataError
@@ -36,10 +37,11 @@ _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 class Chunk:
     """Some papers of a dump in its order (columns.PAPER and what is kept), and the rows among them that are none.
 
-    `file` is the place of its file among the sources, `share` how much of the whole dump has been read by the end of
-    this chunk, in [0, 1].
+    `number` counts the chunks of the dump from 0, `file` is the place of its file among the sources, `share` how much
+    of the whole dump has been read by the end of this chunk, in [0, 1].
     """
 
+    number: int
     file: int
     papers: pl.DataFrame
     rejects: list[Reject]
@@ -63,18 +65,24 @@ class Snapshot:
     naming: Naming = field(default_factory=Naming)
     keep: tuple[str, ...] = ()
 
-    def chunks(self, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
-        """Read it once. A chunk holds at most `chunk_rows` rows, all of one file.
+    def chunks(self, chunk_rows: int = CHUNK_ROWS, wanted: Wanted | None = None) -> Iterator[Chunk]:
+        """Read it once. A chunk holds at most `chunk_rows` rows, all of one file; those that are not `wanted`, by
+        their number in the dump, are passed over, which is quicker by far than to read them.
 
         Raises DataError for a file that is no dump.
         """
         sizes = [source.path.stat().st_size for source in self.sources]
-        before = 0
+        before = first = 0
         for file, (source, size) in enumerate(zip(self.sources, sizes, strict=True)):
-            for rows, share in _read(source, self.naming, self.keep, chunk_rows):
-                done = (before + share * size) / max(1, sum(sizes))
-                yield Chunk(file, rows.papers, rows.rejects, done, rows.reject)
-            before += size
+            number = first
+            for rows, share in _read(
+                source, self.naming, self.keep, chunk_rows, wanted and partial(_from, first, wanted)
+            ):
+                if rows is not None:
+                    done = (before + share * size) / max(1, sum(sizes))
+                    yield Chunk(number, file, rows.papers, rows.rejects, done, rows.reject)
+                number += 1
+            before, first = before + size, number
 
     def check(self) -> None:
         """Read the first rows of each file, so that one that is no dump fails before the work on the others starts."""
@@ -105,23 +113,30 @@ def stem(path: str) -> str:
     return name.translate(str.maketrans("*?[]", "____")) or "dump"
 
 
-def _read(source: Source, naming: Naming, keep: Sequence[str], chunk_rows: int) -> Iterator[tuple[Rows, float]]:
+def _from(first: int, wanted: Wanted, number: int) -> bool:
+    return wanted(first + number)
+
+
+def _read(
+    source: Source, naming: Naming, keep: Sequence[str], chunk_rows: int, wanted: Wanted | None = None
+) -> Iterator[tuple[Rows | None, float]]:
+    """The chunks of a file, None for those that are not wanted, and the share of it that is read after each."""
     if _first_bytes(source) == _PARQUET:
         total, done = parquet.rows(source), 0
         if not total:
             raise DataError(f"{source.name}: holds no rows")
-        for rows in parquet.read(source, naming, keep, chunk_rows):
-            done += len(rows.papers) + len(rows.rejects)
-            yield rows, done / total
+        for rows in parquet.read(source, naming, keep, chunk_rows, wanted):
+            done += rows if isinstance(rows, int) else len(rows.papers) + len(rows.rejects)
+            yield None if isinstance(rows, int) else rows, done / total
         return
     seen = False
     with _open_bytes(source) as raw, _unpacked(raw) as stream:
         _refuse_what_is_no_json_lines(stream, source.name)
         size = source.path.stat().st_size
         try:
-            for rows in jsonlines.read(cast(BinaryIO, stream), source.name, naming, keep, chunk_rows):
+            for lines in jsonlines.read(cast(BinaryIO, stream), source.name, naming, keep, chunk_rows, wanted):
                 seen = True
-                yield rows, min(1.0, raw.tell() / size) if size else 1.0
+                yield lines, min(1.0, raw.tell() / size) if size else 1.0
         except _BROKEN as error:
             raise DataError(f"{source.name}: cannot be read to its end: {error}") from None
     if not seen:

@@ -14,10 +14,9 @@ from arxivclf.corpus.rejects import holds_rejects
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, is_remote, remote_exists
 from arxivclf.errors import DataError, UsageError
 from arxivclf.files import whole_file
-from arxivclf.labelling.classifier import Classifier
+from arxivclf.labelling.engine import Facts
 from arxivclf.labelling.parts import Job, Part, Parts
 from arxivclf.labelling.sink import STANDARD_OUTPUT, form_of, read_job
-from arxivclf.model.labels import Layout
 
 # Settings that decide what is written; the others decide where, or whether at all.
 _DECIDING = ("keep", "limit", "chunk_rows", "keep_duplicates", "id_column", "text_column", "label_column")
@@ -29,6 +28,7 @@ class LabelSummary:
 
     `decided` counts who decided. `papers_now` are the papers that this run labelled itself, in `seconds`; the others it
     found done. `bound` is the share of labels that differ, at most, from those without a gate; None without one.
+    `waits_for` says which chunks other shards have yet to label before there is an output; "" where there is one.
     """
 
     output: str
@@ -41,6 +41,7 @@ class LabelSummary:
     papers_now: int
     seconds: float
     bound: float | None = None
+    waits_for: str = ""
 
     @classmethod
     def of(
@@ -68,19 +69,19 @@ class LabelSummary:
         )
 
 
-def describe(settings: LabelSettings, sources: Sequence[Source], classifier: Classifier, layout: Layout) -> Job:
+def describe(settings: LabelSettings, sources: Sequence[Source], facts: Facts) -> Job:
     """The job as JSON. Inputs and models stand by their content, so that a new name or place changes nothing."""
     everything = asdict(settings)
     return {
         "version": arxivclf.__version__,
         "input": [source.fingerprint() for source in sources],
-        "models": [model.fingerprint for model in classifier.models],
-        "labels": dict(layout.thresholds),
+        "models": list(facts.fingerprints),
+        "labels": dict(facts.thresholds),
         "settings": {
             name: list(everything[name]) if isinstance(everything[name], tuple) else everything[name]
             for name in _DECIDING
         },
-        "reuse": classifier.reuse.fingerprint if classifier.reuse is not None else None,
+        "reuse": facts.reuse,
     }
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ import xxhash
 
 from arxivclf.corpus.rejects import Reject
 from arxivclf.errors import DataError
-from arxivclf.files import cannot_write, sync_folder
+from arxivclf.files import cannot_write, sync_folder, whole_file
 
 Job = dict[str, Any]
 """What decides the bytes of the output: inputs, models and settings, as JSON."""
@@ -50,14 +51,44 @@ class Part:
     ids_restored: int
 
 
-class Parts:
-    """The folder of parts of one output, locked for as long as the context lasts."""
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` runs that label one dump between them, each a stretch of its chunks; `number` counts from 0."""
 
-    def __init__(self, output: Path) -> None:
+    number: int
+    count: int
+
+    @classmethod
+    def of(cls, text: str) -> Shard:
+        """From `I/N`. Raises ValueError for any other text, and where I is not below N."""
+        number, count = (int(part) for part in text.split("/"))
+        if not 0 <= number < count:
+            raise ValueError(text)
+        return cls(number, count)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def of_chunks(self, chunks: int) -> range:
+        """Its stretch of so many chunks; those of all shards are the whole."""
+        return range(self.number * chunks // self.count, (self.number + 1) * chunks // self.count)
+
+
+class Parts:
+    """The folder of parts of one output, locked for as long as the context lasts.
+
+    Shards share the folder, each with a lock and a manifest of its own; what one has made all others find done.
+    """
+
+    def __init__(self, output: Path, shard: Shard | None = None) -> None:
         self.folder = output.with_name(f".{output.name}.parts")
-        self._output = output
-        self._lock = filelock.FileLock(self.folder / "lock", timeout=0)
-        self._manifest = self.folder / "manifest.jsonl"
+        self._output, self._shard = output, shard
+        suffix = f"-{shard.number}-of-{shard.count}" if shard is not None else ""
+        self._lock = filelock.FileLock(self.folder / f"lock{suffix}", timeout=0)
+        self._manifest = self.folder / f"manifest{suffix}.jsonl"
+        self._plan = self.folder / f"plan{suffix}.json"
+        self._unfinished = f"{suffix}.unfinished"
+        self._made = False
         self.done: dict[int, Part] = {}
 
     def __enter__(self) -> Parts:
@@ -66,43 +97,101 @@ class Parts:
             while True:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
-                if (self.folder / "lock").exists():
-                    return self
+                if Path(self._lock.lock_file).exists():
+                    break
                 # The run that held it took the folder away in between.
                 self._lock.release()
+            self._refuse_others()
+            return self
         except filelock.Timeout:
+            self._lock.release()
             raise DataError(
                 f"{self._output}: another run is writing it; wait for that one, or name another file"
             ) from None
         except OSError as error:
             raise cannot_write(self._output, error) from None
 
+    def _refuse_others(self) -> None:
+        """Shards go side by side; a run of all of it goes alone."""
+        others = [self.folder / "lock"] if self._shard is not None else self.folder.glob("lock-*")
+        for path in others:
+            if path.exists():
+                filelock.FileLock(path, timeout=0).acquire().lock.release()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # A job without a finished part has nothing to go on with; one that we were refused to touch may have.
-        if len(self._lines()) <= 1:
+        begun = [manifest for manifest in self._manifests() if len(self._lines(manifest)) > 1]
+        if self._made or (self._shard is None and not begun):
             self.remove()
+        elif self._manifest not in begun:
+            for path in (self._manifest, self._plan, Path(self._lock.lock_file)):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.folder.rmdir()
         self._lock.release()
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether this run may make the output: among shards that finish at the same time one does."""
+        lock = filelock.FileLock(self.folder / "lock", timeout=0)
+        with ExitStack() as stack:
+            if self._shard is not None:
+                try:
+                    stack.enter_context(lock)
+                except (filelock.Timeout, OSError):
+                    yield False
+                    return
+            yield self.job() is not None
+
+    def finish(self) -> None:
+        """The output is made of the parts, which nobody needs any more."""
+        self.clear()
+        self._made = True
 
     def job(self) -> Job | None:
         """The job that the folder was begun for, None if it is new."""
-        lines = self._lines()
-        return lines[0] if lines else None
+        for manifest in self._manifests():
+            for job in self._lines(manifest)[:1]:
+                return Job(job)
+        return None
 
     def begin(self, job: Job) -> None:
         """Start, or go on where a killed run of the same job was; parts that changed since then are made anew."""
-        lines = self._lines()
-        if not lines or lines[0] != job:
+        if self.job() != job:
             self.clear()
+        if not self._lines(self._manifest):
             self._append(job)
-            return
+        self.look()
+
+    def look(self) -> None:
+        """Find the parts that are done, those of other shards among them."""
         self.done = {}
-        for line in lines[1:]:
-            part = Part(**line)
-            found = (self._hash(self._labels(part.number)), self._hash(self._rejects(part.number)))
-            if found == (part.labels, part.rejects):
-                self.done[part.number] = part
+        for manifest in self._manifests():
+            for line in self._lines(manifest)[1:]:
+                part = Part(**line)
+                found = (self._hash(self._labels(part.number)), self._hash(self._rejects(part.number)))
+                if found == (part.labels, part.rejects):
+                    self.done[part.number] = part
+
+    def plan(self, content: Mapping[str, Any]) -> None:
+        """Keep what is needed to make the output without the dump: any shard may be the last, or `merge` come later."""
+        with whole_file(self._plan) as file:
+            file.write(json.dumps(content).encode())
+
+    def planned(self) -> dict[str, Any] | None:
+        """What `plan` kept, of whichever shard."""
+        paths = sorted(self.folder.glob("plan*.json"))
+        found: dict[str, Any] | None = json.loads(paths[0].read_bytes()) if paths else None
+        return found
+
+    def schema(self) -> pl.Schema:
+        """The columns of the labels, from a part."""
+        return pl.Schema(pl.read_parquet_schema(self._labels(min(self.done))))
+
+    def _manifests(self) -> list[Path]:
+        return sorted(self.folder.glob("manifest*.jsonl"))
 
     def add(self, part: Part, table: pl.DataFrame, rejects: Sequence[Reject]) -> None:
         """Write a part: its labels and its rejects, then its line. `part` comes without hashes."""
@@ -131,7 +220,7 @@ class Parts:
     def clear(self) -> None:
         """Forget the job and every part."""
         self.done = {}
-        for path in [*self.folder.glob("part-*"), self._manifest]:
+        for path in [*self.folder.glob("part-*"), *self._manifests(), *self.folder.glob("plan*.json")]:
             path.unlink(missing_ok=True)
 
     def remove(self) -> None:
@@ -145,22 +234,22 @@ class Parts:
         return self.folder / f"part-{number:06d}.rejects.jsonl"
 
     def _write(self, path: Path, content: bytes) -> None:
-        unfinished = path.with_suffix(".unfinished")
+        unfinished = path.with_name(path.name + self._unfinished)
         with open(unfinished, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
 
-    def _lines(self) -> list[Any]:
-        """The manifest; a last line that was cut short by a kill is no line, and is cut off."""
+    def _lines(self, manifest: Path) -> list[Any]:
+        """A manifest; a last line that was cut short by a kill is no line, and of our own is cut off."""
         try:
-            content = self._manifest.read_bytes()
+            content = manifest.read_bytes()
         except FileNotFoundError:
             return []
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self._manifest, len(whole))
+        if len(whole) < len(content) and manifest == self._manifest:
+            os.truncate(manifest, len(whole))
         return [json.loads(line) for line in whole.splitlines()]
 
     def _append(self, line: Mapping[str, Any]) -> None:

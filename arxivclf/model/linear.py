@@ -70,7 +70,7 @@ class Linear:
 
     def logits_of_many(self, texts: pl.Series) -> Scores:
         """The same, by all cores."""
-        cores = os.cpu_count() or 1
+        cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         size = -(-len(texts) // cores) if len(texts) else 1
         if cores == 1 or len(texts) < 1_000:
             return self.logits(texts)

@@ -1,0 +1,297 @@
+"""The Ray engine: the chunks of a dump are labelled by actors of Ray Data, on a cluster or on one started for the run.
+
+The driver counts the dump, keeps the parts and makes the output, as the local engine does; an actor loads the models
+once and labels the chunks that it is given, by the same function. What an actor, or a whole node, did not hand over
+when it died, Ray gives to another. All must see the files of the dump and the models under the same names, and have
+one version of this package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import arxivclf
+from arxivclf.config import LabelSettings
+from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.rejects import Reject
+from arxivclf.corpus.snapshot import Snapshot
+from arxivclf.corpus.sources import Source
+from arxivclf.errors import ArxivclfError, DataError, DeviceError, MissingExtraError, ModelError, UsageError
+from arxivclf.labelling.census import Census, Place
+from arxivclf.labelling.engine import Facts, Finished, default_model, facts_of, load
+from arxivclf.labelling.local import finished
+from arxivclf.labelling.parts import Part
+from arxivclf.model.labels import Layout
+from arxivclf.progress import Watcher
+
+# Threads that wait for each other make a worker slower than one: each has as many as it has cores.
+_THREADS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+
+
+class RayEngine:
+    """A cluster; as a context it is joined, or started, and left again."""
+
+    def __init__(self, settings: LabelSettings) -> None:
+        """Raises MissingExtraError where Ray is not installed."""
+        if importlib.util.find_spec("ray") is None:
+            raise MissingExtraError("--engine ray needs its extra: pip install 'arxivclf[ray]'")
+        self._settings = _absolute(settings)
+
+    def __enter__(self) -> RayEngine:
+        # Ray reports its use to its makers, and tells much, unless it is told not to.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        address = self._settings.ray_address
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            where = f"no cluster at {address}" if address else "no cluster can be started here"
+            raise UsageError(f"--engine ray: {where}: {_one_line(error)}") from None
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        ray.shutdown()
+
+    @property
+    def facts(self) -> Facts:
+        """Those of models that a worker has loaded: it may have another device than this machine."""
+        import ray
+
+        asked = ray.remote(_facts).options(max_retries=2, **self._needs())
+        with _worker_errors():
+            found: Facts = ray.get(asked.remote(self._settings, arxivclf.__version__))
+        self._facts = replace(found, told=f"{found.told}, by {self._workers()} workers of Ray")
+        return self._facts
+
+    def told(self) -> str:
+        """Nothing: workers are gone."""
+        return ""
+
+    def finished(
+        self,
+        snapshot: Snapshot,
+        layout: Layout,
+        census: Census,
+        todo: frozenset[int],
+        watcher: Watcher,
+        wanted: threading.Event,
+    ) -> Iterator[Finished]:
+        """The chunks `todo`, labelled, in the order in which they come."""
+        import ray
+
+        if not todo:
+            return
+        sources = [replace(source, path=source.path.resolve()) for source in snapshot.sources]
+        work = _Work(
+            self._settings,
+            tuple(sources),
+            tuple(source.fingerprint() for source in sources),
+            snapshot.naming,
+            snapshot.keep,
+            layout,
+            census,
+            tuple(self._facts.fingerprints),
+            arxivclf.__version__,
+        )
+        chunks = ray.data.from_items([{"chunk": number} for number in sorted(todo)], override_num_blocks=len(todo))
+        labelled = chunks.map_batches(
+            _Labeller,
+            batch_size=1,
+            fn_constructor_kwargs={"work": ray.put(work)},
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self._workers()),
+            **self._needs(),
+        )
+        with _worker_errors():
+            for row in labelled.iter_rows():
+                part = Part(**json.loads(row["part"]))
+                rejects = [Reject(*fields) for fields in json.loads(row["rejects"])]
+                watcher.advance(part.papers, rejects=len(rejects))
+                yield part, pl.read_parquet(io.BytesIO(row["labels"])), rejects
+                if wanted.is_set():
+                    raise KeyboardInterrupt
+
+    def _workers(self) -> int:
+        """As many as were asked for, or as the cluster has cores, or GPUs, for."""
+        if self._settings.workers is not None:
+            return self._settings.workers
+        there, needs = _resources(), self._needs()
+        asked = {"GPU": needs.get("num_gpus", 0), "TPU": needs.get("resources", {}).get("TPU", 0)}
+        for name, count in asked.items():
+            if count:
+                return max(1, int(there.get(name, 0) // count))
+        return max(1, int(there.get("CPU", 1)))
+
+    def _needs(self) -> dict[str, Any]:
+        """What a worker takes of a node: a core, and a GPU or a TPU where the device is one, or may be."""
+        there, device = _resources(), self._settings.device
+        needs: dict[str, Any] = {"num_cpus": 1, "runtime_env": {"env_vars": dict.fromkeys(_THREADS, "1")}}
+        for name, kind in (("GPU", "cuda"), ("TPU", "tpu")):
+            if device == kind and not there.get(name):
+                raise DeviceError(f"--device {device}: no node of the cluster has a {name}")
+            if device == kind or (device == "auto" and there.get(name)):
+                return needs | ({"num_gpus": 1} if name == "GPU" else {"resources": {"TPU": 1}})
+        return needs
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All that a worker needs to label any chunk."""
+
+    settings: LabelSettings
+    sources: tuple[Source, ...]
+    fingerprints: tuple[str, ...]
+    naming: Naming
+    keep: tuple[str, ...]
+    layout: Layout
+    census: Census
+    models: tuple[str, ...]
+    version: str
+
+
+class _Labeller:
+    """An actor: models that are loaded, and a dump that is read onwards from chunk to chunk."""
+
+    def __init__(self, work: Any) -> None:
+        import ray
+
+        found: _Work = ray.get(work) if isinstance(work, ray.ObjectRef) else work
+        self._work = found
+        _check_version(found.version)
+        _check_sources(found.sources, found.fingerprints)
+        self._classifier = _loaded(found.settings)
+        if [model.fingerprint for model in self._classifier.models] != list(found.models):
+            raise ModelError(
+                f"worker {socket.gethostname()}: its models are others, or computed otherwise, than those of the first"
+                " worker; name a device that all have (--device cpu)"
+            )
+        self._snapshot = Snapshot(found.sources, found.naming, found.keep)
+        self._next = -1
+        self._read: Iterator[tuple[Place, pl.DataFrame, list[Reject]]] = iter(())
+        self._at = -1
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
+        (number,) = batch["chunk"].tolist()
+        place, papers, rejects = self._chunk(int(number))
+        prepared = self._classifier.prepare(papers) if len(papers) else None
+        part, table, rejects = finished(place, prepared, rejects, self._classifier, self._work.layout)
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        told = [[one.source, one.unit, one.row, one.id, one.reason, one.raw] for one in rejects]
+        return {
+            "part": [json.dumps(asdict(part)).encode()],
+            "labels": [buffer.getvalue()],
+            "rejects": [json.dumps(told).encode()],
+        }
+
+    def _chunk(self, number: int) -> tuple[Place, pl.DataFrame, list[Reject]]:
+        """Chunks come mostly in their order, so that the file is read on, and those of others are passed over."""
+        if number <= self._at:
+            self._read = iter(())
+        self._next = number
+        if (found := next(self._read, None)) is None:
+            work = self._work
+            self._read = work.census.chosen(self._snapshot, work.settings.chunk_rows, lambda each: each == self._next)
+            found = next(self._read)
+        self._at = number
+        return found
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
+def _facts(settings: LabelSettings, version: str) -> Facts:
+    _check_version(version)
+    return facts_of(settings, _loaded(settings))
+
+
+def _loaded(settings: LabelSettings) -> Any:
+    for name in settings.model:
+        if Path(name).is_absolute() and not Path(name).exists():
+            raise ModelError(f"{name}: worker {socket.gethostname()} does not see it; it must lie on shared storage")
+    return load(settings)
+
+
+def _check_version(version: str) -> None:
+    if arxivclf.__version__ != version:
+        raise UsageError(
+            f"worker {socket.gethostname()} has arxivclf {arxivclf.__version__}, this machine {version}: install the"
+            " same on all"
+        )
+
+
+def _check_sources(sources: Sequence[Source], fingerprints: Sequence[str]) -> None:
+    for source, fingerprint in zip(sources, fingerprints, strict=True):
+        host = socket.gethostname()
+        if not source.path.exists():
+            raise DataError(f"{source.name}: worker {host} does not see it; the dump must lie on shared storage")
+        if source.fingerprint() != fingerprint:
+            raise DataError(f"{source.name}: worker {host} sees another file of this name")
+
+
+def _absolute(settings: LabelSettings) -> LabelSettings:
+    """Files by names that mean the same in a worker, whose folder is another."""
+
+    def there(name: str) -> str:
+        return str(Path(name).resolve()) if Path(name).exists() else name
+
+    return replace(
+        settings,
+        model=tuple(map(there, settings.model or (default_model(),))),
+        task=tuple(there(name) if name.endswith(".toml") else name for name in settings.task),
+        reuse=there(settings.reuse) if settings.reuse is not None else None,
+    )
+
+
+@contextmanager
+def _worker_errors() -> Iterator[None]:
+    """What went wrong in a worker, as the error that it was there; in one line, whatever it was."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        waiting: list[Any] = [error]
+        seen: list[Any] = []
+        while waiting:
+            one = waiting.pop()
+            if one is None or one in seen:
+                continue
+            seen.append(one)
+            if isinstance(one, ArxivclfError):
+                raise type(one)(str(one)) from None
+            if isinstance(one, ModuleNotFoundError):
+                raise UsageError(f"a worker cannot import {one.name}: install the same arxivclf on all") from None
+            waiting += [getattr(one, name, None) for name in ("cause", "__cause__", "__context__")]
+        raise DataError(f"--engine ray: a worker failed: {_one_line(error)}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[-300:]

@@ -1,0 +1,123 @@
+"""What any engine does: say what its models are, then label the chunks that it is given, in any order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from arxivclf.config import LabelSettings
+from arxivclf.corpus.rejects import Reject
+from arxivclf.corpus.snapshot import Snapshot
+from arxivclf.errors import UsageError
+from arxivclf.labelling.census import Census
+from arxivclf.labelling.classifier import Classifier
+from arxivclf.labelling.parts import Part
+from arxivclf.labelling.reuse import Reuse
+from arxivclf.model.folder import ModelInfo
+from arxivclf.model.hub import BUNDLED, find_folder
+from arxivclf.model.labels import Layout
+from arxivclf.progress import Watcher
+
+OWN_MODEL = "model"
+
+Finished = tuple[Part, pl.DataFrame, list[Reject]]
+"""A labelled chunk: a part without hashes, its labels, its rejects."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides labels, of models that are loaded: their fingerprints, and that of what is reused, if anything.
+
+    `thresholds` are those of all labels in their order, `bound` the share of labels that the gates may change (None
+    without gates), `told` says in words what labels where.
+    """
+
+    fingerprints: Sequence[str]
+    reuse: str | None
+    thresholds: Mapping[str, float]
+    bound: float | None
+    told: str
+
+
+class Engine(Protocol):
+    """Where a dump is labelled."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def finished(
+        self,
+        snapshot: Snapshot,
+        layout: Layout,
+        census: Census,
+        todo: frozenset[int],
+        watcher: Watcher,
+        wanted: threading.Event,
+    ) -> Iterator[Finished]:
+        """The chunks `todo`, labelled, in any order; `watcher` is told of papers, KeyboardInterrupt once `wanted`."""
+
+    def told(self) -> str:
+        """What there is to tell when all is done."""
+
+
+def facts_of(settings: LabelSettings, classifier: Classifier) -> Facts:
+    """The facts of models on this machine."""
+    thresholds = classifier.thresholds
+    if settings.threshold is not None:
+        thresholds = dict.fromkeys(thresholds, settings.threshold)
+    return Facts(
+        [model.fingerprint for model in classifier.models],
+        classifier.reuse.fingerprint if classifier.reuse is not None else None,
+        thresholds,
+        classifier.bound,
+        _labelling_with(settings, classifier),
+    )
+
+
+def load(settings: LabelSettings) -> Classifier:
+    """The models of a run, and what they reuse. Raises as `Classifier.load` and `Reuse.open` do."""
+    classifier = Classifier.load(
+        *(settings.model or (default_model(),)),
+        device=settings.device,
+        task=settings.task,
+        # What the gate may cost was proven for the thresholds of the model, and for no other.
+        gate=settings.gate and settings.threshold is None,
+    )
+    if settings.reuse is None:
+        return classifier
+    if len({model.cleaning for model in classifier.models}) > 1:
+        # The hash is that of the first model's text; another one's may have changed where it did not.
+        raise UsageError("--reuse: the models clean their texts in different ways; label with one at a time")
+    models = [model.fingerprint for model in classifier.models]
+    return replace(classifier, reuse=Reuse.open(settings.reuse, list(classifier.thresholds), models))
+
+
+def default_model() -> str:
+    """The model of who names none: ./model, and the bundled one where that is absent."""
+    return OWN_MODEL if Path(OWN_MODEL).exists() else BUNDLED
+
+
+def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
+    names = ", ".join(model.name for model in classifier.models)
+    told = f"Labelling with {names} on {classifier.models[0].reason}"
+    if not settings.model and names == BUNDLED:
+        told = f"No ./model here, so labelling with the bundled model: {_of_bundled(classifier)}"
+    if settings.gate and settings.threshold is not None and any(model.encoder for model in classifier.models):
+        told += "; without a gate, which --threshold rules out"
+    return told
+
+
+def _of_bundled(classifier: Classifier) -> str:
+    info = ModelInfo.read(find_folder(BUNDLED))
+    first, last = info.papers["years"]
+    label = info.task.names[0]
+    f1 = info.metrics["validation"][label]["f1"]
+    return (
+        f"{', '.join(info.task.names)}, without an encoder, trained on arXiv's papers of {first}-{last},"
+        f" F1 {f1:.3f} for {label} on its validation set"
+    )

@@ -1,0 +1,136 @@
+"""Labelling a dump, whatever does it: from names to labels on disk, each paper once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from arxivclf.config import LabelSettings
+from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.rejects import RejectsFile
+from arxivclf.corpus.snapshot import Snapshot, stem
+from arxivclf.corpus.sources import fetch, is_remote, resolve
+from arxivclf.errors import DataError, UsageError
+from arxivclf.labelling import job as jobs
+from arxivclf.labelling.census import refuse_wrong_file, take_census
+from arxivclf.labelling.engine import Engine, Finished, load
+from arxivclf.labelling.job import LabelSummary
+from arxivclf.labelling.local import LocalEngine
+from arxivclf.labelling.merge import make_output, missing
+from arxivclf.labelling.parts import Part, Parts, Shard
+from arxivclf.labelling.sink import STANDARD_OUTPUT, check_form, open_sink
+from arxivclf.model.labels import Layout
+from arxivclf.progress import Watcher
+from arxivclf.stopping import stopping
+
+
+def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSummary:
+    """Label a dump: one row for each paper, in the order of the dump, and one reject for each row that is no paper.
+
+    The dump is read twice: first to count, to find repeated ids and to fail early where it is plainly the wrong file,
+    then to label. Killed at any moment, the same call goes on where it was and ends with the same bytes.
+
+    Raises UsageError, DataError, ModelError or DeviceError, and KeyboardInterrupt after Ctrl-C or SIGTERM; parts that
+    were done are kept for the next call.
+    """
+    watcher = watcher or Watcher()
+    started = time.monotonic()
+    if not settings.snapshots:
+        raise UsageError("no dump to label: name at least one snapshot")
+    names = resolve(settings.snapshots)
+    output = settings.output or f"{stem(settings.snapshots[0])}.labels.parquet"
+    rejects = settings.rejects or jobs.beside(output)
+    shard = Shard.of(settings.shard) if settings.shard is not None else None
+    jobs.refuse_input_as_output(names, output, rejects)
+    if output == STANDARD_OUTPUT and (shard is not None or settings.engine != "local"):
+        raise UsageError("standard output takes the labels of one run on one machine; -o names a file")
+    if shard is not None and is_remote(output):
+        raise UsageError(f"{output}: shards share the folder of a local output; -o names a file that all of them see")
+    with ExitStack() as stack:
+        parts: Parts | None = None
+        if output == STANDARD_OUTPUT:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        else:
+            place = Path(Path(output).name) if is_remote(output) else Path(output)
+            parts = stack.enter_context(Parts(place, shard))
+            folder = parts.folder if shard is None else Path(stack.enter_context(TemporaryDirectory()))
+        sources = fetch(names, folder)
+        before = jobs.states(sources)
+        naming = Naming(settings.id_column, settings.text_column, settings.label_column)
+        snapshot = Snapshot(tuple(sources), naming, settings.keep)
+        snapshot.check()
+        engine = _engine(settings, stack)
+        facts = engine.facts
+        layout = Layout(facts.thresholds, snapshot.kept_types())
+        check_form(output, layout.schema())
+        job = jobs.describe(settings, sources, facts)
+        if parts is not None:
+            done = jobs.already_done(output, job)
+            if done is not None:
+                watcher.say(f"{output} holds these labels already")
+                parts.finish()
+                return LabelSummary.of(done, output, rejects, 0, time.monotonic() - started, facts.bound)
+            jobs.refuse_other(parts, output, rejects, job, settings.overwrite)
+            parts.begin(job)
+        watcher.say(facts.told)
+        wanted = stack.enter_context(stopping())
+        census = take_census(snapshot, settings, folder, watcher, wanted)
+        refuse_wrong_file(snapshot, census, settings, rejects)
+        mine = shard.of_chunks(census.chunks) if shard is not None else range(census.chunks)
+        todo = frozenset(mine).difference(parts.done if parts is not None else ())
+        papers_now = sum(map(census.papers_of, todo))
+        papers = sum(map(census.papers_of, mine))
+        with watcher.stage("Labelling", papers, papers - papers_now):
+            found = engine.finished(snapshot, layout, census, todo, watcher, wanted)
+            with closing(found):  # type: ignore[type-var]
+                if parts is None:
+                    made = _stream(found, output, rejects, layout)
+                else:
+                    parts.plan({"chunks": census.chunks, "rejects": rejects})
+                    for part, table, rejected in found:
+                        parts.add(part, table, rejected)
+        waits = ""
+        if parts is not None:
+            if jobs.states(sources) != before:
+                parts.clear()
+                raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
+            made = [parts.done[number] for number in mine]
+            waits = _waits_for(parts, census.chunks) if shard is not None else ""
+            if not waits:
+                with parts.alone() as may:
+                    if may:
+                        made = make_output(parts, output, rejects, layout.schema(), job, wanted)
+        if told := engine.told():
+            watcher.say(told)
+        seconds = time.monotonic() - started
+        summary = LabelSummary.of(made, output, rejects, papers_now, seconds, facts.bound)
+        return replace(summary, waits_for=waits)
+
+
+def _waits_for(parts: Parts, chunks: int) -> str:
+    """The chunks that other shards have not done yet; "" where all are, or where one of them made the output."""
+    parts.look()
+    return missing(parts, chunks) if parts.job() is not None else ""
+
+
+def _engine(settings: LabelSettings, stack: ExitStack) -> Engine:
+    if settings.engine == "local":
+        return LocalEngine(settings, load(settings))
+    from arxivclf.labelling.cluster import RayEngine
+
+    return stack.enter_context(RayEngine(settings))
+
+
+def _stream(finished: Iterator[Finished], output: str, rejects: str, layout: Layout) -> list[Part]:
+    """Write labels as they come, to standard output, which nothing can be merged into later."""
+    made = []
+    with RejectsFile(Path(rejects)) as file, open_sink(output, layout.schema(), {}) as sink:
+        for part, table, rejected in finished:
+            sink.write(table)
+            file.write(rejected)
+            made.append(part)
+    return made
