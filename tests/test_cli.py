@@ -99,6 +99,10 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--keep": (),
         "--limit": None,
         "--chunk-rows": 16_384,
+        "--engine": "local",
+        "--ray-address": None,
+        "--workers": None,
+        "--shard": None,
         "--threshold": None,
         "--max-rejects": 0.01,
         "--keep-duplicates": False,
@@ -134,7 +138,9 @@ CONTRACT: dict[str, dict[str, object]] = {
 def test_options_and_defaults_are_those_of_the_contract(command: str) -> None:
     found = main.get_command(click.Context(main), command)
     assert found is not None
-    arguments = {"train": ["a-file"], "label": ["a-file"], "push": ["a-folder", "owner/name"]}.get(command, [])
+    arguments = {"train": ["a-file"], "label": ["a-file"], "push": ["a-folder", "owner/name"], "merge": ["a-file"]}.get(
+        command, []
+    )
     values = found.make_context(command, arguments).params
     options = {
         max(option.opts, key=len): values[option.name] for option in found.params if isinstance(option, click.Option)

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ import numpy as np
 import polars as pl
 
 import arxivclf
+from arxivclf import errors
 from arxivclf.config import LabelSettings
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.rejects import Reject
@@ -54,22 +56,26 @@ class RayEngine:
     def __enter__(self) -> RayEngine:
         # Ray reports its use to its makers, and tells much, unless it is told not to.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
         address = self._settings.ray_address
+        if address not in (None, "auto", "local"):
+            _check_address(address)
         try:
-            ray.init(
-                address=address or "local",
-                include_dashboard=None if address else False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with _silence():
+                ray.init(
+                    address=address or "local",
+                    include_dashboard=None if address else False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             where = f"no cluster at {address}" if address else "no cluster can be started here"
             raise UsageError(f"--engine ray: {where}: {_one_line(error)}") from None
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        ray.data.DataContext.get_current().enable_progress_bars = False
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +91,7 @@ class RayEngine:
         asked = ray.remote(_facts).options(max_retries=2, **self._needs())
         with _worker_errors():
             found: Facts = ray.get(asked.remote(self._settings, arxivclf.__version__))
-        self._facts = replace(found, told=f"{found.told}, by {self._workers()} workers of Ray")
+        self._facts = replace(found, told=f"{found.told}, by {_counted(self._workers())} of Ray")
         return self._facts
 
     def told(self) -> str:
@@ -122,12 +128,15 @@ class RayEngine:
         labelled = chunks.map_batches(
             _Labeller,
             batch_size=1,
-            fn_constructor_kwargs={"work": ray.put(work)},
+            fn_constructor_kwargs={"work": work},
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self._workers()),
             **self._needs(),
         )
         with _worker_errors():
             for row in labelled.iter_rows():
+                if row["error"]:
+                    name, message = json.loads(row["error"])
+                    raise getattr(errors, name)(message)
                 part = Part(**json.loads(row["part"]))
                 rejects = [Reject(*fields) for fields in json.loads(row["rejects"])]
                 watcher.advance(part.papers, rejects=len(rejects))
@@ -176,33 +185,47 @@ class _Work:
 class _Labeller:
     """An actor: models that are loaded, and a dump that is read onwards from chunk to chunk."""
 
-    def __init__(self, work: Any) -> None:
-        import ray
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._loaded = False
 
-        found: _Work = ray.get(work) if isinstance(work, ray.ObjectRef) else work
-        self._work = found
-        _check_version(found.version)
-        _check_sources(found.sources, found.fingerprints)
-        self._classifier = _loaded(found.settings)
-        if [model.fingerprint for model in self._classifier.models] != list(found.models):
+    def _load(self) -> None:
+        """At the first chunk, where an error can be handed on."""
+        work = self._work
+        _check_version(work.version)
+        _check_sources(work.sources, work.fingerprints)
+        self._classifier = _loaded(work.settings)
+        if [model.fingerprint for model in self._classifier.models] != list(work.models):
             raise ModelError(
                 f"worker {socket.gethostname()}: its models are others, or computed otherwise, than those of the first"
                 " worker; name a device that all have (--device cpu)"
             )
-        self._snapshot = Snapshot(found.sources, found.naming, found.keep)
+        self._snapshot = Snapshot(work.sources, work.naming, work.keep)
         self._next = -1
         self._read: Iterator[tuple[Place, pl.DataFrame, list[Reject]]] = iter(())
         self._at = -1
+        self._loaded = True
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
         (number,) = batch["chunk"].tolist()
-        place, papers, rejects = self._chunk(int(number))
+        try:
+            return self._labelled(int(number))
+        except ArxivclfError as error:
+            # Of what is raised here Ray hands on the text alone, with much around it.
+            told = json.dumps([type(error).__name__, str(error)]).encode()
+            return {"error": [told], "part": [b""], "labels": [b""], "rejects": [b""]}
+
+    def _labelled(self, number: int) -> dict[str, list[bytes]]:
+        if not self._loaded:
+            self._load()
+        place, papers, rejects = self._chunk(number)
         prepared = self._classifier.prepare(papers) if len(papers) else None
         part, table, rejects = finished(place, prepared, rejects, self._classifier, self._work.layout)
         buffer = io.BytesIO()
         table.write_parquet(buffer)
         told = [[one.source, one.unit, one.row, one.id, one.reason, one.raw] for one in rejects]
         return {
+            "error": [b""],
             "part": [json.dumps(asdict(part)).encode()],
             "labels": [buffer.getvalue()],
             "rejects": [json.dumps(told).encode()],
@@ -219,6 +242,30 @@ class _Labeller:
             found = next(self._read)
         self._at = number
         return found
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Ray's core says at its start how much it will say."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _check_address(address: str) -> None:
+    """Ray itself tries for minutes where nobody answers."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        why = "its form is host:port" if isinstance(error, ValueError) else error.strerror or str(error)
+        raise UsageError(f"--engine ray: no cluster at {address}: {why}") from None
 
 
 def _resources() -> dict[str, float]:
@@ -287,11 +334,17 @@ def _worker_errors() -> Iterator[None]:
             seen.append(one)
             if isinstance(one, ArxivclfError):
                 raise type(one)(str(one)) from None
-            if isinstance(one, ModuleNotFoundError):
-                raise UsageError(f"a worker cannot import {one.name}: install the same arxivclf on all") from None
             waiting += [getattr(one, name, None) for name in ("cause", "__cause__", "__context__")]
+        if "No module named 'arxivclf" in str(error):
+            raise UsageError(
+                f"a worker has no arxivclf, or another version: install {arxivclf.__version__} on all"
+            ) from None
         raise DataError(f"--engine ray: a worker failed: {_one_line(error)}") from None
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[-300:]
+
+
+def _counted(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"
