@@ -103,6 +103,8 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--ray-address": None,
         "--workers": None,
         "--shard": None,
+        "--plan": False,
+        "--price": None,
         "--threshold": None,
         "--max-rejects": 0.01,
         "--keep-duplicates": False,

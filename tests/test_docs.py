@@ -78,8 +78,9 @@ def test_every_option_in_the_readme_is_there() -> None:
         for parameter in main.get_command(click.Context(main), name).params  # type: ignore[union-attr]
         for option in parameter.opts + parameter.secondary_opts
     }
-    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--upgrade", "--nproc-per-node"}
-    assert named <= there
+    # What stands between torchrun and its -m is torchrun's own.
+    ours = re.sub(r"torchrun .*? -m", "", README)
+    assert set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours)) - {"--upgrade"} <= there
 
 
 def test_the_tables_of_tasks_agree() -> None:

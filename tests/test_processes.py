@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,6 +60,40 @@ def test_two_processes_have_the_losses_of_one(both: dict[int, Path]) -> None:
     assert one.get_column("learning_rate").to_list() == two.get_column("learning_rate").to_list()
     weights = [load_file(both[count] / "model/model.safetensors") for count in (1, 2)]
     assert all((weights[0][name] - weights[1][name]).abs().max() < 1e-3 for name in weights[0])
+
+
+def test_two_machines_have_the_losses_of_one(both: dict[int, Path], tiny_base: Path, tmp_path: Path) -> None:
+    """Two launchers, each with a folder of its own, as on two machines; they meet at an address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = []
+    for node in (0, 1):
+        folder = tmp_path / str(node)
+        config(folder)
+        meet = ["--nnodes=2", "--nproc-per-node=1", f"--node-rank={node}", "--master-addr=127.0.0.1"]
+        start = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            *meet,
+            f"--master-port={port}",
+            "-m",
+            "arxivclf",
+            "train",
+        ]
+        running.append(
+            subprocess.Popen(
+                [*start, *map(str, (PAPERS, "--base", tiny_base, *HOW))], cwd=folder, stderr=subprocess.PIPE
+            )
+        )
+    for process in running:
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said.decode()
+    one, two = (pl.read_csv(folder / "model/training.csv").drop("seconds") for folder in (both[1], tmp_path / "0"))
+    for name in ("training_loss", "validation_loss"):
+        assert two.get_column(name).to_list() == pytest.approx(one.get_column(name).to_list(), rel=1e-4)
+    assert sorted(path.name for path in (tmp_path / "1").iterdir()) == ["arxivclf.toml"]
 
 
 def test_the_first_alone_writes_and_speaks(both: dict[int, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from arxivclf.config import LabelSettings
 
 if TYPE_CHECKING:
     from arxivclf.labelling.job import LabelSummary
+    from arxivclf.labelling.planning import Plan
 
 
 _option = partial(options.setting, LabelSettings)
@@ -59,11 +61,17 @@ Examples:
 @_option("--max-rejects", type=float, metavar="F", help="Fail when a larger share of rows is rejected.")
 @_option("--keep-duplicates", is_flag=True, help="Label every row of an id that comes again, not just the last.")
 @_option("--overwrite", is_flag=True, help="Replace labels that are there.")
+@click.option(
+    "--plan", is_flag=True, help="Label samples only, and say how long all of it takes, here or on N --workers like it."
+)
+@click.option("--price", type=float, metavar="F", help="With --plan: what such a machine costs an hour.")
 @options.naming
 @options.computing
 @options.listening
 @click.pass_context
-def command(ctx: click.Context, /, quiet: bool, log_json: str | None, **_: Any) -> None:
+def command(
+    ctx: click.Context, /, quiet: bool, log_json: str | None, plan: bool, price: float | None, **_: Any
+) -> None:
     """Label every paper of a dump; writes one row for each, in the order of the dump.
 
     SNAPSHOT is a file, a glob, a folder, or - for standard input: a Kaggle snapshot, OpenAlex works, or any table with
@@ -76,14 +84,45 @@ def command(ctx: click.Context, /, quiet: bool, log_json: str | None, **_: Any) 
         )
     settings = LabelSettings(**given)
     options.refuse_log_into(log_json, (*settings.snapshots, settings.output, settings.reuse))
+    if price is not None and (not plan or price < 0):
+        raise click.UsageError("--price is for --plan, and at least 0")
     with Screen(quiet, log_json) as screen:
         screen.begin("Loading the libraries", None)
-        from arxivclf.labelling.run import label
+        if plan:
+            from arxivclf.labelling import planning
 
-        screen.end()
-        summary = label(settings, screen)
-        screen.event("done", output=summary.output, papers=summary.papers, labelled=dict(summary.labelled))
-    show(summary)
+            screen.end()
+            found = planning.plan(settings, screen)
+            screen.event("plan", **asdict(found))
+        else:
+            from arxivclf.labelling.run import label
+
+            screen.end()
+            summary = label(settings, screen)
+            screen.event("done", output=summary.output, papers=summary.papers, labelled=dict(summary.labelled))
+    if plan:
+        show_plan(found, settings.workers, price)
+    else:
+        show(summary)
+
+
+def show_plan(plan: Plan, workers: int | None, price: float | None) -> None:
+    """Say how long it takes, and what it costs."""
+
+    def line(what: str, figure: str) -> None:
+        click.echo(f"{what:<20} {figure}")
+
+    def took(seconds: float) -> str:
+        minutes = round(seconds / 60)
+        return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"
+
+    line("papers", f"{plan.rows:,}{'' if plan.exact else ' (told by the bytes of the first)'}")
+    line("sample", f"{plan.sampled:,}, labelled here; the gate decided {plan.gate_share:.1%}")
+    line("rate", f"{plan.papers_per_s:,.0f} papers/s, and {plan.fixed_s:.1f} s for each run")
+    for count in (1, *([workers] if workers is not None and workers > 1 else [])):
+        cost = f", {plan.price(price, count):,.2f} at {price:g} an hour each" if price is not None else ""
+        where = "here" if count == 1 else f"on {count} like it"
+        line(where, took(plan.seconds(count)) + cost)
 
 
 def show(summary: LabelSummary) -> None:

@@ -113,6 +113,18 @@ def stem(path: str) -> str:
     return name.translate(str.maketrans("*?[]", "____")) or "dump"
 
 
+def lines_of(source: Source) -> Iterator[tuple[bytes, float]]:
+    """The lines of a file of JSON lines, packed or not, with the share of the file that is read after each."""
+    size = max(1, source.path.stat().st_size)
+    with _open_bytes(source) as raw, _unpacked(raw) as stream:
+        try:
+            for line in stream:
+                # What is read ahead counts as read; only at the end is it all.
+                yield line, min(1.0, raw.tell() / size)
+        except _BROKEN as error:
+            raise DataError(f"{source.name}: cannot be read to its end: {error}") from None
+
+
 def _from(first: int, wanted: Wanted, number: int) -> bool:
     return wanted(first + number)
 
