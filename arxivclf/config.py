@@ -171,6 +171,7 @@ class LabelSettings:
             ("limit", self.limit is None or self.limit > 0, "above 0"),
             ("chunk_rows", self.chunk_rows > 0, "above 0"),
             ("threshold", self.threshold is None or 0 <= self.threshold <= 1, "at least 0 and at most 1"),
+            ("ray_address", self.ray_address is None or self.engine == "ray", "for --engine ray alone"),
             ("workers", self.workers is None or self.workers > 0, "above 0"),
             ("shard", self.shard is None or _is_shard(self.shard), "I/N, I from 0 and below N, as 0/3"),
             ("max_rejects", 0 <= self.max_rejects <= 1, "at least 0 and at most 1"),

@@ -175,6 +175,11 @@ def test_no_cluster_at_the_address(cli: Callable[..., Result], tmp_path: Path) -
         assert f"no cluster at {address}" in said
 
 
+def test_an_address_is_for_ray() -> None:
+    with pytest.raises(UsageError, match="ray-address must be for --engine ray alone"):
+        LabelSettings(ray_address="auto")
+
+
 def test_another_version_on_the_workers(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is this process that says it has another one; the workers have theirs."""
     dump = write_jsonl(tmp_path / "dump.jsonl", rows())

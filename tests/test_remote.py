@@ -76,6 +76,16 @@ def test_equal_to_local(cli: Callable[..., Result], model: Path, bucket: Any) ->
     assert Path("here.parquet").read_bytes() == Path("there.parquet").read_bytes()
 
 
+def test_by_a_cluster_whose_workers_fetch_it_themselves(cli: Callable[..., Result], model: Path, bucket: Any) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    bucket.upload_file(str(write_parquet(Path("dump.parquet"), papers(30))), "dump.parquet")
+    assert cli("label", "dump.parquet", "--model", model, "-o", "here.parquet").exit_code == 0
+    how = ("--model", model, "--engine", "ray", "--workers", "1")
+    by_ray = cli("label", f"s3://{bucket.name}/dump.parquet", *how, "-o", "there.parquet")
+    assert by_ray.exit_code == 0, by_ray.output
+    assert Path("here.parquet").read_bytes() == Path("there.parquet").read_bytes()
+
+
 def test_trained_on(cli: Callable[..., Result], tiny_base: Path, bucket: Any) -> None:
     bucket.upload_file(str(write_jsonl(Path("dump.jsonl"), papers(300))), "dump.jsonl")
     how = ["--base", tiny_base, "--epochs", 0.1, "--max-tokens", 16]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,3 +183,14 @@ def test_what_cannot_be_reported(tmp_path: Path, cli: Callable[..., Result]) -> 
         report(tmp_path / "whole.parquet", threshold=2)
     assert "no such file" in error_line(cli("report", "absent.parquet"), 2)
     assert "no ./model here" in error_line(cli("report"), 1)
+
+
+@pytest.mark.parametrize("more", [(), ("--truth", "x.parquet"), ("--drift", "y.parquet"), ("--format", "html")])
+def test_it_imports_no_encoder(tmp_path: Path, more: tuple[str, ...]) -> None:
+    labels_frame().write_parquet(tmp_path / "x.parquet")
+    labels_frame().with_columns(id=pl.col("id") + "9").write_parquet(tmp_path / "y.parquet")
+    command = [sys.executable, "-X", "importtime", "-m", "arxivclf", "report", "x.parquet", *more]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert "polars" in imported
+    assert not imported & {"torch", "transformers", "tokenizers", "sklearn", "ray"}

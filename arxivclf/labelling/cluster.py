@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from arxivclf.config import LabelSettings
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.rejects import Reject
 from arxivclf.corpus.snapshot import Snapshot
-from arxivclf.corpus.sources import Source
+from arxivclf.corpus.sources import Source, fetch, is_remote
 from arxivclf.errors import ArxivclfError, DataError, DeviceError, MissingExtraError, ModelError, UsageError
 from arxivclf.labelling.census import Census, Place
 from arxivclf.labelling.engine import Facts, Finished, default_model, facts_of, load
@@ -112,6 +113,7 @@ class RayEngine:
 
         if not todo:
             return
+        workers = self._workers()
         sources = [replace(source, path=source.path.resolve()) for source in snapshot.sources]
         work = _Work(
             self._settings,
@@ -129,7 +131,7 @@ class RayEngine:
             _Labeller,
             batch_size=1,
             fn_constructor_kwargs={"work": work},
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self._workers()),
+            compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
             **self._needs(),
         )
         with _worker_errors():
@@ -193,14 +195,16 @@ class _Labeller:
         """At the first chunk, where an error can be handed on."""
         work = self._work
         _check_version(work.version)
-        _check_sources(work.sources, work.fingerprints)
+        self._folder = TemporaryDirectory(prefix="arxivclf-")
+        sources = tuple(_here(source, Path(self._folder.name)) for source in work.sources)
+        _check_sources(sources, work.fingerprints)
         self._classifier = _loaded(work.settings)
         if [model.fingerprint for model in self._classifier.models] != list(work.models):
             raise ModelError(
                 f"worker {socket.gethostname()}: its models are others, or computed otherwise, than those of the first"
                 " worker; name a device that all have (--device cpu)"
             )
-        self._snapshot = Snapshot(work.sources, work.naming, work.keep)
+        self._snapshot = Snapshot(sources, work.naming, work.keep)
         self._next = -1
         self._read: Iterator[tuple[Place, pl.DataFrame, list[Reject]]] = iter(())
         self._at = -1
@@ -292,6 +296,14 @@ def _check_version(version: str) -> None:
             f"worker {socket.gethostname()} has arxivclf {arxivclf.__version__}, this machine {version}: install the"
             " same on all"
         )
+
+
+def _here(source: Source, folder: Path) -> Source:
+    """A file of a remote store as a copy of this worker's own; any other as it is."""
+    if not source.name.startswith("/") and is_remote(source.name):
+        (folder / source.path.name).mkdir()
+        return fetch([source.name], folder / source.path.name)[0]
+    return source
 
 
 def _check_sources(sources: Sequence[Source], fingerprints: Sequence[str]) -> None:
