@@ -57,11 +57,6 @@ class Confusion:
     def f1(self) -> float:
         return _share(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
 
-    @property
-    def of_negatives(self) -> Confusion:
-        """The same counts with the negative class in the place of the positive."""
-        return Confusion(self.true_negatives, self.false_negatives, self.false_positives, self.true_positives)
-
     def as_dict(self) -> dict[str, float | None]:
         """Counts and figures by name; None where there is nothing to take a share of."""
         figures = {
