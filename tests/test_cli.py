@@ -154,7 +154,7 @@ def test_every_setting_is_an_option_or_named_in_its_docstring() -> None:
     for settings, command in ((TrainSettings, "train"), (LabelSettings, "label")):
         fields = set(settings.__dataclass_fields__)
         options = {name.lstrip("-").replace("-", "_") for name in CONTRACT[command]}
-        assert options - fields <= {"config", "quiet", "log_json", "seed"}
+        assert options - fields <= {"config", "quiet", "log_json", "seed", "plan", "price"}
         for name in fields - options - {"snapshots"}:
             assert f"`{name}`" in (settings.__doc__ or ""), name
 
