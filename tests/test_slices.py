@@ -123,6 +123,8 @@ def test_where_the_errors_are(labels: Path, cli: Callable[..., Result]) -> None:
         ]
         assert list(zip([one.value for one in slices], counts, strict=True)) == counted.head(5).rows()
     assert "Where the errors are" in cli("report", labels).stdout
+    labels_of().with_columns(categories=pl.lit(None, pl.String)).write_parquet(labels)
+    assert "Where the errors are" not in cli("report", labels).stdout
     labels_of().drop("categories").write_parquet(labels)
     assert report(labels).labels[0].where is None
 

@@ -67,8 +67,8 @@ class WhereErrors:
 
 
 def where_errors(compared: pl.DataFrame, most: int = 5) -> WhereErrors:
-    """From papers with `given`, `truth` and `categories`; at most so many categories each."""
-    slices = sliced(compared, "primary").slices
+    """From papers with `given`, `truth` and `categories`, those that have any; at most so many categories each."""
+    slices = sliced(compared.drop_nulls("categories"), "primary").slices
 
     def of(count: Callable[[Slice], int]) -> tuple[Slice, ...]:
         wrong = [one for one in slices if count(one)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,10 @@ _ALONG = tuple(round(tenth / 10, 1) for tenth in range(1, 10))
 
 @dataclass(frozen=True)
 class Cut:
-    """Labelling from a score of `threshold` on, what that gives, and why it is told: "" for one of the round ones."""
+    """Labelling from a score of `threshold` on, what that gives, and why it is told: "" for one of the round ones.
+
+    Where it is told for several reasons, commas stand between.
+    """
 
     threshold: float
     confusion: Confusion
@@ -74,7 +78,12 @@ def along(
                 found.append(Cut(at, ranked.at(at), f"{name} {wish:g}"))
             else:
                 missing.append(f"no threshold has a {name} of {wish:g}")
-    return Thresholds(tuple(sorted(found, key=lambda cut: (cut.threshold, cut.why))), tuple(missing))
+    found.sort(key=lambda cut: (cut.threshold, cut.why))
+    cuts = []
+    for _, same in groupby(found, key=lambda cut: cut.threshold):
+        group = list(same)
+        cuts.append(replace(group[0], why=", ".join(cut.why for cut in group if cut.why)))
+    return Thresholds(tuple(cuts), tuple(missing))
 
 
 def in_use(given: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
