@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from arxivclf import LabelSettings, label
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.merge import merge
-from arxivclf.labelling.parts import Shard
+from arxivclf.labelling.parts import Parts, Shard
 
 
 def rows() -> list[dict[str, Any]]:
@@ -159,6 +159,22 @@ def test_what_does_not_go_together(dump: Path, tmp_path: Path, cli: Callable[...
         run(dump, tmp_path / "x.parquet", threshold=0.9)
     with pytest.raises(DataError, match="chunks are missing"):
         merge(str(tmp_path / "x.parquet"))
+
+
+def test_live_shards_are_left_alone(dump: Path, tmp_path: Path) -> None:
+    """Neither a run of all of it nor one of another job may begin while a shard is at work."""
+    run(dump, tmp_path / "x.parquet", "0/2")
+    with Parts(tmp_path / "x.parquet", Shard(1, 2)):
+        for how in ({}, {"threshold": 0.9, "overwrite": True}):
+            with pytest.raises(DataError, match="another run is writing it"):
+                run(dump, tmp_path / "x.parquet", **how)
+        with pytest.raises(DataError, match="another run is writing it"):
+            run(dump, tmp_path / "x.parquet", "0/2", threshold=0.9, overwrite=True)
+        with pytest.raises(DataError, match="another run is writing it"):
+            run(dump, tmp_path / "x.parquet", "1/2")
+        run(dump, tmp_path / "x.parquet", "0/2")
+    run(dump, tmp_path / "x.parquet", "1/2")
+    assert (tmp_path / "x.parquet").exists()
 
 
 def test_the_screen_says_what_is_missing(dump: Path, cli: Callable[..., Result]) -> None:

@@ -101,22 +101,29 @@ class Parts:
                     break
                 # The run that held it took the folder away in between.
                 self._lock.release()
-            self._refuse_others()
+            # Shards go side by side; a run of all of it goes alone.
+            self._refuse_live("lock" if self._shard is not None else "lock-*")
             return self
         except filelock.Timeout:
+            raise self._busy() from None
+        except DataError:
             self._lock.release()
-            raise DataError(
-                f"{self._output}: another run is writing it; wait for that one, or name another file"
-            ) from None
+            raise
         except OSError as error:
             raise cannot_write(self._output, error) from None
 
-    def _refuse_others(self) -> None:
-        """Shards go side by side; a run of all of it goes alone."""
-        others = [self.folder / "lock"] if self._shard is not None else self.folder.glob("lock-*")
-        for path in others:
-            if path.exists():
-                filelock.FileLock(path, timeout=0).acquire().lock.release()
+    def _refuse_live(self, locks: str) -> None:
+        """Raise DataError where another run holds one of these locks."""
+        for path in self.folder.glob(locks):
+            if path != Path(self._lock.lock_file):
+                try:
+                    with filelock.FileLock(path, timeout=0):
+                        pass
+                except filelock.Timeout:
+                    raise self._busy() from None
+
+    def _busy(self) -> DataError:
+        return DataError(f"{self._output}: another run is writing it; wait for that one, or name another file")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -160,6 +167,8 @@ class Parts:
     def begin(self, job: Job) -> None:
         """Start, or go on where a killed run of the same job was; parts that changed since then are made anew."""
         if self.job() != job:
+            # What others are at must not vanish under their hands.
+            self._refuse_live("lock*")
             self.clear()
         if not self._lines(self._manifest):
             self._append(job)
@@ -222,6 +231,12 @@ class Parts:
         self.done = {}
         for path in [*self.folder.glob("part-*"), *self._manifests(), *self.folder.glob("plan*.json")]:
             path.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Forget the parts that this run has made, or of a run without shards every part."""
+        self._manifest.unlink(missing_ok=True)
+        if self._shard is None:
+            self.clear()
 
     def remove(self) -> None:
         """Take the folder away: its work is done, or there is none in it."""

@@ -96,7 +96,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         waits = ""
         if parts is not None:
             if jobs.states(sources) != before:
-                parts.clear()
+                parts.forget()
                 raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
             made = [parts.done[number] for number in mine]
             waits = _waits_for(parts, census.chunks) if shard is not None else ""
