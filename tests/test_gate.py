@@ -17,6 +17,7 @@ from click.testing import Result
 from conftest import DATA, PAPERS, error_line, real_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
 from arxivclf import Classifier
@@ -278,3 +279,14 @@ def test_what_is_excluded_takes_no_part(cli: Callable[..., Result]):
 
 def test_no_gate_needs_an_encoder(cli: Callable[..., Result]):
     assert "an encoder" in error_line(cli("train", PAPERS, "--base", "none", "--no-gate"), 2)
+
+
+def test_what_tells_more_counts_more() -> None:
+    """Of four papers, two of them positive, the features are in both positives, in one of each, and in one positive."""
+    matrix = csr_array(np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32))
+    found = linear._telling(matrix, np.array([True, True, False, False]))
+    both, either, one = found.tolist()
+    assert both > one > either == 0.0
+    ratio = (np.log((2 + 0.25) / 0.25) / np.log((1 + 0.25) / 0.25)) ** 0.75
+    assert both / one == pytest.approx(ratio, rel=1e-5)
+    assert (found**2 * [2, 2, 1]).sum() / 5 == pytest.approx(1.0)

@@ -238,8 +238,9 @@ def _training(info: ModelInfo) -> str:
     if not info.has_encoder:
         return (
             "Words, pairs of neighbours, and both once more for the title, hashed into 4,194,304 places; 1 + ln(count),"
-            " weighted by rarity, length one; logistic regression by averaged stochastic gradient descent; weights of 8"
-            " bits."
+            " weighted by rarity, length one; logistic regression by averaged stochastic gradient descent, in which a"
+            " feature learns faster that positive papers have more often than negative ones, or less (NB-SVM);"
+            " weights of 8 bits."
         )
     rows = {
         "base": f"`{settings['base']}`",

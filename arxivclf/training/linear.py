@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,19 @@ from arxivclf.model.linear import DAMPED, Linear
 from arxivclf.model.words import PLACES, Counted, count
 from arxivclf.progress import Watcher
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 # Measured on 198,755 papers of arXiv, the validation set of CSET's classifier: F1 .844 with words and pairs, rarity to
 # the power 1, each counted once; .848 with the title's once more and the power 1.5; .855 with 1 + ln(count). A fifth
 # word in between (skip-grams) made it worse. This much regularisation was best for one paper in 200,000.
 _POWER = 1.5
 _REGULARISATION = 0.3
+# The more a feature tells the faster it learns: it counts by the logarithm of how much more often positive papers
+# have it, or less often, to this power, as in NB-SVM (Wang and Manning 2012). On the same papers: F1 .855 as before,
+# average precision .921 for .914; on the test part of 35,199 papers F1 .765 for .760, average precision .839 for .833.
+_TELLING_POWER = 0.75
+_TELLING_PRIOR = 0.5
 _FEWEST_PAPERS = 5
 _SAMPLES = 1_600_000
 
@@ -74,6 +83,10 @@ def _fit(counted: Counted, truth: Truths) -> Linear:
 
     def one(label: int) -> tuple[npt.NDArray[np.float64], float]:
         known = ~np.isnan(truth[:, label])
+        positive = truth[known, label] > 0.5
+        learnt = matrix.copy() if known.all() else matrix[known]
+        telling = _telling(learnt, positive)
+        learnt.data *= telling[learnt.indices]
         model = SGDClassifier(
             loss="log_loss",
             alpha=_REGULARISATION / papers,
@@ -81,8 +94,8 @@ def _fit(counted: Counted, truth: Truths) -> Linear:
             tol=None,
             average=True,
             random_state=0,
-        ).fit(matrix if known.all() else matrix[known], truth[known, label] > 0.5)
-        return model.coef_[0], float(model.intercept_[0])
+        ).fit(learnt, positive)
+        return model.coef_[0] * telling, float(model.intercept_[0])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         fitted = list(pool.map(one, range(truth.shape[1])))
@@ -90,3 +103,19 @@ def _fit(counted: Counted, truth: Truths) -> Linear:
     codes = [np.round(weights / size).astype(np.int8) for (weights, _), size in zip(fitted, units, strict=True)]
     shifts = np.array([shift for _, shift in fitted], np.float32)
     return Linear(np.packbits(used), rarity_codes, unit, np.stack(codes), units, shifts)
+
+
+def _telling(matrix: csr_array, positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """How much each feature tells of a label, float32 (features,), one in the mean of squares over all that are there.
+
+    It is the absolute logarithm of the ratio of the shares of positive and negative papers that have it.
+    """
+    features = matrix.shape[1]
+    of_positives = np.repeat(positive, np.diff(matrix.indptr))
+    counts = [np.bincount(matrix.indices[which], minlength=features) for which in (of_positives, ~of_positives)]
+    classes = [int(positive.sum()), int((~positive).sum())]
+    prior = [_TELLING_PRIOR * count / len(positive) for count in classes]
+    shares = [(had + more) / (papers + more) for had, papers, more in zip(counts, classes, prior, strict=True)]
+    found = np.abs(np.log(shares[0] / shares[1])) ** _TELLING_POWER
+    mean_square = (found**2 * (counts[0] + counts[1])).sum() / max(1, matrix.nnz)
+    return np.asarray(found / np.sqrt(max(mean_square, 1e-12)), np.float32)
