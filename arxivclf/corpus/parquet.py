@@ -30,13 +30,13 @@ from arxivclf.errors import DataError
 
 def rows(source: Source) -> int:
     """How many rows a file holds, from its footer."""
-    with _open(source) as file:
+    with opened(source) as file:
         return int(file.metadata.num_rows)
 
 
 def schema(source: Source) -> pl.Schema:
     """The columns of a file and their types, from its footer."""
-    with _open(source) as file:
+    with opened(source) as file:
         return pl.Schema(pl.from_arrow(file.schema_arrow.empty_table()).schema)  # type: ignore[union-attr]
 
 
@@ -44,7 +44,7 @@ def read(
     source: Source, naming: Naming, keep: Sequence[str], chunk_rows: int, wanted: Wanted | None = None
 ) -> Iterator[Rows | int]:
     """Papers and rejects of each `chunk_rows` rows; of chunks that are not `wanted` the count of rows alone."""
-    with _open(source) as file:
+    with opened(source) as file:
         columns = Columns.recognise(file.schema_arrow.names, naming, keep, source.name)
         before = 0
         try:
@@ -68,7 +68,8 @@ def settle_frame(table: pl.DataFrame, naming: Naming, keep: Sequence[str], name:
     return settle(_frame(used, columns, 0, _no_faults(len(used))), columns, name, "row", partial(_shown, used))
 
 
-def _open(source: Source) -> pq.ParquetFile:
+def opened(source: Source) -> pq.ParquetFile:
+    """A file, to be read in parts. Raises DataError where it is not whole."""
     try:
         return pq.ParquetFile(source.path)
     except (pa.ArrowException, OSError) as error:

@@ -93,9 +93,7 @@ class Snapshot:
         """The type of each kept column: as in the files where they are all Parquet and agree, else string."""
         if not self.keep:
             return {}
-        schemas = [
-            parquet.schema(source) if _first_bytes(source) == _PARQUET else pl.Schema() for source in self.sources
-        ]
+        schemas = [parquet.schema(source) if is_parquet(source) else pl.Schema() for source in self.sources]
         types: dict[str, pl.DataType] = {}
         for name in self.keep:
             seen = {schema.get(name, pl.String()) for schema in schemas}
@@ -133,7 +131,7 @@ def _read(
     source: Source, naming: Naming, keep: Sequence[str], chunk_rows: int, wanted: Wanted | None = None
 ) -> Iterator[tuple[Rows | None, float]]:
     """The chunks of a file, None for those that are not wanted, and the share of it that is read after each."""
-    if _first_bytes(source) == _PARQUET:
+    if is_parquet(source):
         total, done = parquet.rows(source), 0
         if not total:
             raise DataError(f"{source.name}: holds no rows")
@@ -155,9 +153,10 @@ def _read(
         raise DataError(f"{source.name}: an empty file")
 
 
-def _first_bytes(source: Source) -> bytes:
+def is_parquet(source: Source) -> bool:
+    """Whether a file is Parquet, by its content."""
     with _open_bytes(source) as raw:
-        return raw.read(4)
+        return raw.read(4) == _PARQUET
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arxivclf.config import LabelSettings
-from arxivclf.corpus.snapshot import lines_of
+from arxivclf.corpus import parquet
+from arxivclf.corpus.snapshot import is_parquet, lines_of
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
-from arxivclf.errors import DataError, UsageError
+from arxivclf.errors import UsageError
 from arxivclf.labelling.job import LabelSummary
 from arxivclf.labelling.run import label
 from arxivclf.model.labels import BY_GATE
@@ -114,9 +114,8 @@ def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
 
 def _rows(source: Source) -> tuple[int, bool]:
     """The rows of a file, and whether they were counted: those of JSON lines are told by the bytes of the first."""
-    if _is_parquet(source):
-        with _open(source) as file:
-            return int(file.metadata.num_rows), True
+    if is_parquet(source):
+        return parquet.rows(source), True
     shares = [share for _, share in itertools.islice(lines_of(source), _LINES_READ)]
     return (len(shares), True) if len(shares) < _LINES_READ else (round(len(shares) / shares[-1]), False)
 
@@ -129,7 +128,7 @@ def _sample(sources: Sequence[Source], rows: Sequence[int], size: int, folder: P
         before += count
         if not taken:
             continue
-        if _is_parquet(source):
+        if is_parquet(source):
             paths.append(folder / f"{number:06d}.parquet")
             _sample_parquet(source, count, taken, paths[-1])
         else:
@@ -139,7 +138,7 @@ def _sample(sources: Sequence[Source], rows: Sequence[int], size: int, folder: P
 
 
 def _sample_parquet(source: Source, rows: int, size: int, path: Path) -> None:
-    with _open(source) as file:
+    with parquet.opened(source) as file:
         groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         starts = list(itertools.accumulate(groups, initial=0))
         with pq.ParquetWriter(path, file.schema_arrow, compression="zstd") as writer:
@@ -167,18 +166,6 @@ def _sample_lines(source: Source, rows: int, size: int) -> Iterator[bytes]:
             if place:
                 file.readline()
             yield from itertools.islice(file, count)
-
-
-def _is_parquet(source: Source) -> bool:
-    with open(source.path, "rb") as file:
-        return file.read(4) == b"PAR1"
-
-
-def _open(source: Source) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(source.path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source.name}: no whole Parquet file: {' '.join(str(error).split())}") from None
 
 
 def _stretches(rows: int, size: int) -> Iterator[tuple[int, int]]:

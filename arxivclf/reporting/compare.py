@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from arxivclf.errors import DataError, UsageError
+from arxivclf.errors import DataError
 from arxivclf.reporting.intervals import Interval, bootstrap, kappa, mcnemar, wilson
 from arxivclf.reporting.metrics import Confusion, Counts, figure_of_counts
 from arxivclf.reporting.slices import key_of, source_of
-from arxivclf.reporting.table import LabelsFile, columns_of
+from arxivclf.reporting.table import LabelsFile, shared
 
 FIGURES = ("precision", "recall", "F1", "accuracy")
 
@@ -95,14 +95,9 @@ def compare(
     of score first. Raises DataError where they share no paper, UsageError where they share no such label.
     """
     files = LabelsFile.open(first), LabelsFile.open(second)
-    shared = [name for name in files[1].names if name in files[0].names]
-    if not shared or (label is not None and label not in shared):
-        what = f"no label {label!r}" if label is not None else "no label"
-        theirs = "; ".join(f"{file.path} has {', '.join(file.names)}" for file in files)
-        raise UsageError(f"{what} in both: {theirs}")
-    names = [label] if label is not None else shared
+    names = shared(*files, label)
     sources = [source_of(one, files[1].others) for one in by]
-    tables = [file.read(["id", *_columns(names, file), *(sources if file is files[1] else [])]) for file in files]
+    tables = [file.read(["id", *file.of_labels(names), *(sources if file is files[1] else [])]) for file in files]
     for table, file in zip(tables, files, strict=True):
         if (repeated := len(table) - table.get_column("id").n_unique()) > 0:
             raise DataError(f"{file.path}: {repeated:,} rows repeat an id, so that its papers cannot be told apart")
@@ -117,17 +112,12 @@ def compare(
 _OLD = " of the first"
 
 
-def _columns(names: Sequence[str], file: LabelsFile) -> list[str]:
-    wanted = [column for name in names for column in columns_of(name)]
-    return [column for column in wanted if column in file.columns]
-
-
 def _compare(both: pl.DataFrame, name: str, by: Sequence[str], changed: int) -> LabelComparison:
     truths = [pl.col(column) for column in (f"{name}_truth", f"{name}_truth{_OLD}") if column in both.columns]
     papers = both.with_columns(
-        second=pl.col(name).cast(pl.Boolean),
-        first=pl.col(f"{name}{_OLD}").cast(pl.Boolean),
-        truth=pl.coalesce(truths).cast(pl.Boolean) if truths else pl.lit(None, pl.Boolean),
+        second=pl.col(name),
+        first=pl.col(f"{name}{_OLD}"),
+        truth=pl.coalesce(truths) if truths else pl.lit(None, pl.Boolean),
     ).drop_nulls(["first", "second"])
     first, second = (papers.get_column(which).to_numpy() for which in ("first", "second"))
     table = np.bincount(first.astype(np.int64) * 2 + second, minlength=4).reshape(2, 2)

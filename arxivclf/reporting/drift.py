@@ -13,11 +13,11 @@ import numpy.typing as npt
 import polars as pl
 
 from arxivclf.corpus.splits import sample_order
-from arxivclf.errors import DataError, UsageError
+from arxivclf.errors import DataError
 from arxivclf.reporting.intervals import Interval, difference_of_shares, draws_of, percentiles
 from arxivclf.reporting.metrics import Confusion, figure_of_counts
 from arxivclf.reporting.slices import key_of
-from arxivclf.reporting.table import LabelsFile, columns_of, labels_of, paper_key
+from arxivclf.reporting.table import LabelsFile, labels_of, paper_key, shared
 from arxivclf.reporting.unjudged import Share
 
 # A usual reading of the population stability index: below the first a shift is small, from the second on large.
@@ -104,10 +104,7 @@ def drift(before: str | Path, now: str | Path, label: str | None = None) -> Drif
     that the earlier has not, UsageError where they share no such label.
     """
     files = LabelsFile.open(before), LabelsFile.open(now)
-    names = [name for name in files[1].names if name in files[0].names and label in (None, name)]
-    if not names:
-        theirs = "; ".join(f"{file.path} has {', '.join(file.names) or 'no labels'}" for file in files)
-        raise UsageError(f"{'no label' if label is None else f'no label {label!r}'} in both: {theirs}")
+    names = shared(*files, label)
     texts = [column for column in _TEXTS if all(column in file.others for file in files)]
     first, second = (_table(file, names, texts) for file in files)
     new = second.filter(~pl.col(_KEY).is_in(first.get_column(_KEY).implode()))
@@ -127,8 +124,8 @@ def drift(before: str | Path, now: str | Path, label: str | None = None) -> Drif
 
 
 def _table(file: LabelsFile, names: Sequence[str], texts: Sequence[str]) -> pl.DataFrame:
-    wanted = [column for name in names for column in columns_of(name) if column in file.columns]
-    table = file.read(["id", *(column for column in ("created", "year") if column in file.others), *wanted, *texts])
+    dates = [column for column in ("created", "year") if column in file.others]
+    table = file.read(["id", *dates, *file.of_labels(names), *texts])
     return table.with_columns(paper_key(table.columns).alias(_KEY)).unique(_KEY, keep="last", maintain_order=True)
 
 

@@ -19,7 +19,7 @@ from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import Overall, overall
 from arxivclf.reporting.ranked import Ranked, f1_interval
 from arxivclf.reporting.slices import Slices, WhereErrors, sliced, source_of, where_errors
-from arxivclf.reporting.table import LabelsFile, columns_of, gate_alone, labels_of
+from arxivclf.reporting.table import LabelsFile, gate_alone, labels_of
 from arxivclf.reporting.thresholds import Thresholds, along, in_use
 from arxivclf.reporting.unjudged import Unjudged, unjudged
 
@@ -138,8 +138,7 @@ def report(
     if errors or truth is not None:
         beside += ["id", *(column for column in ("created", "title") if column in file.others)]
     beside = list(dict.fromkeys(beside))
-    columns = [column for name in names for column in columns_of(name) if column in file.columns]
-    table = file.read(columns + beside)
+    table = file.read(file.of_labels(names) + beside)
     match = None
     if truth is not None:
         from arxivclf.reporting.truth import with_truth
@@ -190,6 +189,6 @@ def _overall(table: pl.DataFrame, names: Sequence[str], threshold: float | None)
     columns = []
     for name in names:
         given = pl.col(name) if threshold is None else pl.col(f"{name}_score").cast(pl.Float32) >= threshold
-        columns += [given.cast(pl.Boolean).alias(name), pl.col(f"{name}_truth").cast(pl.Boolean)]
+        columns += [given.alias(name), pl.col(f"{name}_truth")]
     known = table.select(columns).drop_nulls()
     return overall(known) if len(known) else None

@@ -67,6 +67,10 @@ class LabelsFile:
         taken = {column for name in self.names for column in columns_of(name)}
         return [column for column in self.columns if column not in taken]
 
+    def of_labels(self, names: Sequence[str]) -> list[str]:
+        """The columns of these labels that the file has."""
+        return [column for name in names for column in columns_of(name) if column in self.columns]
+
     def read(self, columns: Sequence[str]) -> pl.DataFrame:
         """These columns of all rows. Raises DataError where one is missing or unreadable, or where there is no row."""
         for column in columns:
@@ -113,6 +117,15 @@ def _labels_in(path: Path) -> Path:
     if not (path / _TEST_LABELS).exists():
         raise ModelError(f"{path}: no {_TEST_LABELS} there; not a model that `arxivclf train` made")
     return path / _TEST_LABELS
+
+
+def shared(first: LabelsFile, second: LabelsFile, label: str | None) -> list[str]:
+    """The labels that both files have, or just `label`. Raises UsageError where there is none."""
+    names = [name for name in second.names if name in first.names and label in (None, name)]
+    if not names:
+        theirs = "; ".join(f"{file.path} has {', '.join(file.names) or 'no labels'}" for file in (first, second))
+        raise UsageError(f"{'no label' if label is None else f'no label {label!r}'} in both: {theirs}")
+    return names
 
 
 def columns_of(name: str) -> tuple[str, str, str]:

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.snapshot import Snapshot
-from arxivclf.corpus.sources import fetch, resolve
+from arxivclf.corpus.snapshot import Snapshot, is_parquet
+from arxivclf.corpus.sources import Source, fetch, resolve
 from arxivclf.corpus.tasks import Label, Task, built_in, truth
 from arxivclf.errors import DataError
 from arxivclf.reporting.table import LabelsFile, paper_key
@@ -83,9 +83,10 @@ def _is_table(path: str) -> bool:
     """Whether a file is Parquet or CSV, and no JSON lines, which may be too large to be looked into."""
     if not Path(path).is_file():
         return False
+    if is_parquet(Source(path, Path(path))):
+        return True
     with open(path, "rb") as file:
-        start = file.read(4)
-    return start == b"PAR1" or not start.lstrip().startswith((b"{", b"\x1f\x8b", b"\x28\xb5"))
+        return not file.read(4).lstrip().startswith((b"{", b"\x1f\x8b", b"\x28\xb5"))
 
 
 def _of_table(table: LabelsFile, task: Task) -> pl.DataFrame:
