@@ -114,24 +114,6 @@ def test_the_same_bytes_as_the_local_engine(nodes: Nodes, tmp_path: Path, limit:
     assert found.papers == label(again).papers
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="without /proc no worker is found to be killed")
-@pytest.mark.parametrize("loses", ["a worker", "a node"])
-def test_what_dies_is_made_up_for(nodes: Nodes, large: Path, tmp_path: Path, loses: str) -> None:
-    with subprocess.Popen(
-        command(large, nodes), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
-        begun(process, tmp_path)
-        if loses == "a worker":
-            os.kill(workers()[0], signal.SIGKILL)
-        else:
-            nodes.lose_the_second()
-        _, said = process.communicate(timeout=300)
-    if loses == "a node":
-        nodes.bring_it_back()
-    assert process.returncode == 0, said.decode()
-    assert (tmp_path / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()
-
-
 def test_a_driver_that_was_killed_goes_on(nodes: Nodes, large: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         command(large, nodes), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -219,3 +201,22 @@ def test_workers_that_do_not_see_the_dump(nodes: Nodes, tmp_path: Path) -> None:
     last = done.stderr.splitlines()[-1]
     assert "does not see it; the dump must lie on shared storage" in last
     assert last.startswith("Error: ")
+
+
+# Last in this file, for the others want a cluster that has lost nothing.
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="without /proc no worker is found to be killed")
+@pytest.mark.parametrize("loses", ["a worker", "a node"])
+def test_what_dies_is_made_up_for(nodes: Nodes, large: Path, tmp_path: Path, loses: str) -> None:
+    with subprocess.Popen(
+        command(large, nodes), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        begun(process, tmp_path)
+        if loses == "a worker":
+            os.kill(workers()[0], signal.SIGKILL)
+        else:
+            nodes.lose_the_second()
+        _, said = process.communicate(timeout=300)
+    if loses == "a node":
+        nodes.bring_it_back()
+    assert process.returncode == 0, said.decode()
+    assert (tmp_path / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()
