@@ -134,17 +134,22 @@ class RayEngine:
             compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
             **self._needs(),
         )
+        failed = b""
         with _worker_errors():
             for row in labelled.iter_rows():
-                if row["error"]:
-                    name, message = json.loads(row["error"])
-                    raise getattr(errors, name)(message)
+                if row["error"] or failed:
+                    # To the end: who leaves Ray in the middle of its work may be ended by it without a word.
+                    failed = failed or row["error"]
+                    continue
                 part = Part(**json.loads(row["part"]))
                 rejects = [Reject(*fields) for fields in json.loads(row["rejects"])]
                 watcher.advance(part.papers, rejects=len(rejects))
                 yield part, pl.read_parquet(io.BytesIO(row["labels"])), rejects
                 if wanted.is_set():
                     raise KeyboardInterrupt
+        if failed:
+            name, message = json.loads(failed)
+            raise getattr(errors, name)(message)
 
     def _workers(self) -> int:
         """As many as were asked for, or as the cluster has cores, or GPUs, for."""
@@ -190,6 +195,7 @@ class _Labeller:
     def __init__(self, work: _Work) -> None:
         self._work = work
         self._loaded = False
+        self._failed = b""
 
     def _load(self) -> None:
         """At the first chunk, where an error can be handed on."""
@@ -213,11 +219,12 @@ class _Labeller:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
         (number,) = batch["chunk"].tolist()
         try:
-            return self._labelled(int(number))
+            if not self._failed:
+                return self._labelled(int(number))
         except ArxivclfError as error:
             # Of what is raised here Ray hands on the text alone, with much around it.
-            told = json.dumps([type(error).__name__, str(error)]).encode()
-            return {"error": [told], "part": [b""], "labels": [b""], "rejects": [b""]}
+            self._failed = json.dumps([type(error).__name__, str(error)]).encode()
+        return {"error": [self._failed], "part": [b""], "labels": [b""], "rejects": [b""]}
 
     def _labelled(self, number: int) -> dict[str, list[bytes]]:
         if not self._loaded:
