@@ -23,12 +23,14 @@ from arxivclf import TrainSettings, train
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.tasks import Task
 from arxivclf.errors import ArxivclfError
-from arxivclf.model.attention import matrices
+from arxivclf.model.attention import by_matrices, matrices
 from arxivclf.model.devices import find
 from arxivclf.model.encoder import Encoder
+from arxivclf.model.first_token import FirstToken
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
-from arxivclf.training.finetune import _loss, choose
+from arxivclf.training.finetune import _loss, choose, logits_of
+from arxivclf.training.processes import Processes
 
 
 def settings(base: Path, folder: Path, **how: Any) -> TrainSettings:
@@ -70,6 +72,30 @@ def test_attention_by_matrices_is_attention(
         # The bias of a key moves all scores of a query alike: its gradient is zero but for rounding.
         if "key.bias" not in name:
             assert (gradient - our_gradients[name]).norm() <= 2 * off_by * gradient.norm() + 1e-6, name
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+@pytest.mark.parametrize(("precision", "off_by"), [("float32", 2e-6), ("bfloat16", 0.03)])
+def test_the_first_token_alone_gives_the_gradients_of_the_whole(
+    tiny_base: Path, precision: str, off_by: float, by_hand: bool
+) -> None:
+    """Logits and all gradients are those of transformers' own code, of papers with padding."""
+    token_ids = [list(range(5, 5 + width)) for width in (24, 9, 3)]
+    found: list[tuple[torch.Tensor, dict[str, torch.Tensor]]] = []
+    for first_token in (False, True):
+        torch.manual_seed(0)
+        encoder = Encoder.start(tiny_base, ["ai"], 32, find("cpu", precision))
+        network: Any = FirstToken(encoder.model, by_matrices if by_hand else None) if first_token else encoder.model
+        logits = replace(encoder, model=network).forward(token_ids, np.arange(3))
+        (logits * torch.arange(1.0, 4.0)[:, None]).sum().backward()
+        gradients = {name: weights.grad for name, weights in encoder.model.named_parameters()}
+        assert all(gradient is not None for gradient in gradients.values())
+        found.append((logits.detach(), {name: one for name, one in gradients.items() if one is not None}))
+    (logits, gradients), (ours, own) = found
+    torch.testing.assert_close(ours, logits, atol=off_by, rtol=off_by)
+    largest = max(float(one.abs().max()) for one in gradients.values())
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(own[name], gradient, atol=off_by * largest, rtol=0.0, msg=name)
 
 
 def test_the_losses_by_hand(tiny_base: Path, tmp_path: Path) -> None:
@@ -211,7 +237,7 @@ def test_compiled_training_is_the_same_training(
 
 
 def test_the_figures_of_each_pass_are_kept(tiny_base: Path, tmp_path: Path) -> None:
-    result = train(settings(tiny_base, tmp_path, epochs=2.0, task=("ai", "nlp"), patience=0))
+    result = train(settings(tiny_base, tmp_path, epochs=2.0, task=("ai", "nlp"), patience=0, gate=False))
     with open(tmp_path / "model/training.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1.0", "2.0"]
@@ -234,8 +260,7 @@ def test_the_validation_loss_is_the_mean_entropy(model: Path) -> None:
     chosen = [row for row, side in zip(rows, sides, strict=True) if side == VALIDATION]
     (loaded,) = Classifier.load(model, device="cpu").models
     texts = [" ".join(f"{row['title']}. {row['abstract']}".split()) for row in chosen]
-    as_in_training = replace(loaded.encoder, backend=None)
-    logits = torch.from_numpy(as_in_training.logits(loaded.tokenize(texts))[:, 0])
+    logits = torch.from_numpy(logits_of(loaded.encoder, loaded.tokenize(texts), Processes(), Watcher())[:, 0])
     ai = {"cs.AI", "cs.CL", "cs.CV", "cs.LG", "cs.MA", "cs.RO", "stat.ML"}
     truth = torch.tensor([float(bool(ai & set(row["categories"].split()))) for row in chosen])
     table = pl.read_csv(model / "training.csv")

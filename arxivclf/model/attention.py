@@ -74,9 +74,20 @@ def _attention(
             module, query, key, value, visible, dropout=dropout, scaling=scaling, **more
         )
         return result
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    mixed = cast(torch.Tensor, cast(Any, _Matrices).apply(query, key, value, attention_mask, scale))
-    return mixed.transpose(1, 2).contiguous(), None
+    return by_matrices(query, key, value, cast(torch.Tensor, attention_mask), scaling).transpose(
+        1, 2
+    ).contiguous(), None
+
+
+def by_matrices(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float | None = None
+) -> torch.Tensor:
+    """Of query (papers, heads, rows, size), key and value (papers, heads, width, size) the values mixed for each row.
+
+    `bias` (papers, 1, 1, width) is added to the scores; the scale is 1 / sqrt(size) unless given.
+    """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    return cast(torch.Tensor, cast(Any, _Matrices).apply(query, key, value, bias, scale))
 
 
 class _Matrices(torch.autograd.Function):
@@ -91,7 +102,7 @@ class _Matrices(torch.autograd.Function):
         bias: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        shape = query.shape
+        shape = ctx.shape = query.shape
         of_each_head = bias.to(query.dtype).expand(*shape[:2], 1, -1).flatten(0, 1)
         query, key, value = (part.flatten(0, 1) for part in (query, key, value))
         scores = torch.baddbmm(of_each_head, query, key.transpose(1, 2), alpha=scale)
@@ -103,11 +114,11 @@ class _Matrices(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, shares = ctx.saved_tensors
-        shape = gradients[0].shape
+        of_keys = (*ctx.shape[:2], *key.shape[1:])
         mixed = gradients[0].flatten(0, 1)
         to_value = torch.bmm(shares.transpose(1, 2), mixed)
         to_shares = torch.bmm(mixed, value.transpose(1, 2))
         to_scores = torch.ops.aten._softmax_backward_data(to_shares, shares, -1, shares.dtype)
         to_query = torch.bmm(to_scores, key).mul_(ctx.scale)
         to_key = torch.bmm(to_scores.transpose(1, 2), query).mul_(ctx.scale)
-        return to_query.view(shape), to_key.view(shape), to_value.view(shape), None, None
+        return to_query.view(ctx.shape), to_key.view(of_keys), to_value.view(of_keys), None, None

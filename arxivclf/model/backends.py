@@ -25,8 +25,9 @@ from arxivclf.errors import DataError, ModelError
 from arxivclf.files import whole_file
 from arxivclf.model.devices import Device, find
 from arxivclf.model.encoder import Backend, Encoder
+from arxivclf.model.first_token import fits
 from arxivclf.model.labels import Scores
-from arxivclf.model.packed import Packed, Spans, fits
+from arxivclf.model.packed import Packed, Spans
 from arxivclf.model.products import Kind
 from arxivclf.model.safety import REFERENCE_FILE
 

@@ -1,7 +1,6 @@
 """A BERT compiled for a CPU by OpenVINO (the extra of that name), in 8-bit integers by NNCF, bfloat16 or float32.
 
-In the last layer only the first token of a paper goes on, for only that is read: of six layers this saves a seventh of
-the work. What was converted is kept beside other caches, so that only the first labelling waits for it.
+What was converted is kept beside other caches, so that only the first labelling waits for it.
 """
 
 from __future__ import annotations
@@ -14,21 +13,19 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import gelu, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from arxivclf.model import batches
+from arxivclf.model.first_token import FirstToken
 from arxivclf.model.labels import Scores
 from arxivclf.model.products import Kind
 
 # Larger batches were no faster, and more of their last ones is filled up.
 _TOKENS_PER_BATCH = 1_024
-# What is added to the scores of padding; its exponential is 0 in every precision.
-_NEVER = -10_000.0
 _CALIBRATION_PAPERS = 100
 
 
@@ -81,39 +78,6 @@ class Compiled:
         return logits
 
 
-class _FirstToken(torch.nn.Module):
-    """The same as a BertForSequenceClassification, but for the last layer, which only the first token goes through."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = cast(Any, model)
-        self.heads: int = model.config.num_attention_heads
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits (papers, outputs) of token ids and mask, both int64 (papers, width)."""
-        bert = self.model.bert
-        there = bert.embeddings
-        # All tokens are of the first type.
-        places = there.position_embeddings.weight[: input_ids.shape[1]] + there.token_type_embeddings.weight[0]
-        rows = there.LayerNorm(there.word_embeddings(input_ids) + places)
-        mask = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * _NEVER
-        last = len(bert.encoder.layer) - 1
-        for at, layer in enumerate(bert.encoder.layer):
-            attention = layer.attention.self
-            key, value = (self._by_head(part(rows)) for part in (attention.key, attention.value))
-            rows = rows[:, :1] if at == last else rows
-            query = self._by_head(attention.query(rows))
-            mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
-            rows = layer.attention.output.LayerNorm(layer.attention.output.dense(mixed) + rows)
-            rows = layer.output.LayerNorm(layer.output.dense(gelu(layer.intermediate.dense(rows))) + rows)
-        logits: torch.Tensor = self.model.classifier(torch.tanh(bert.pooler.dense(rows[:, 0])))
-        return logits
-
-    def _by_head(self, rows: torch.Tensor) -> torch.Tensor:
-        parted: torch.Tensor = cast(Any, rows).unflatten(-1, (self.heads, -1))
-        return parted.transpose(1, 2)
-
-
 def _openvino() -> Any:
     with quietly():
         import openvino
@@ -130,7 +94,7 @@ def _converted(model: PreTrainedModel, kind: Kind, papers: Sequence[list[int]], 
     # Two papers of unlike length, so that nothing of them is taken for a constant.
     example = {name: torch.from_numpy(part) for name, part in _inputs([papers[0], papers[0][:1]], padding).items()}
     with torch.inference_mode(), quietly():
-        found = openvino.convert_model(_FirstToken(model).eval(), example_input=example)
+        found = openvino.convert_model(FirstToken(model).eval(), example_input=example)
         if kind == "int8":
             import nncf
 

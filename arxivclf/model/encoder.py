@@ -154,7 +154,7 @@ class Encoder:
             mask = (mask > 0)[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
         with self.device.autocast():
             output = self.model(input_ids=ids, attention_mask=mask)
-        logits: torch.Tensor = output.logits
+        logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output.logits
         return logits.float()
 
     def logits(self, token_ids: Sequence[list[int]], advance: Callable[[int], None] = lambda papers: None) -> Scores:

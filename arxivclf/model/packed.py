@@ -89,20 +89,6 @@ def papers_at_most(tokens: int) -> int:
     return max(1, tokens // _TOKENS_PER_PAPER)
 
 
-def fits(model: PreTrainedModel) -> bool:
-    """Whether this module computes the same as the model's own code: a BERT as it was published, with a head."""
-    config = model.config
-    return (
-        type(model).__name__ == "BertForSequenceClassification"
-        and config.hidden_act == "gelu"
-        and getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-        and not config.is_decoder
-        and not config.add_cross_attention
-        # A layer that something was put around (an adapter) computes something else.
-        and all(type(part) is torch.nn.Linear for name, part in model.named_modules() if name.endswith("dense"))
-    )
-
-
 @dataclass(frozen=True)
 class _Layer:
     """One layer. `attend` makes queries, keys and values; in the last layer, where `query` is, keys and values."""
