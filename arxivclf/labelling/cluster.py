@@ -29,16 +29,13 @@ import polars as pl
 import arxivclf
 from arxivclf import errors
 from arxivclf.config import LabelSettings
-from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.rejects import Reject
-from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.corpus.sources import Source, fetch, is_remote
 from arxivclf.errors import ArxivclfError, DataError, DeviceError, MissingExtraError, ModelError, UsageError
-from arxivclf.labelling.census import Census, Place
-from arxivclf.labelling.engine import Facts, Finished, default_model, facts_of, load
+from arxivclf.labelling.census import Place
+from arxivclf.labelling.engine import Facts, Finished, Work, default_model, facts_of, load
 from arxivclf.labelling.local import finished
 from arxivclf.labelling.parts import Part
-from arxivclf.model.labels import Layout
 from arxivclf.progress import Watcher
 
 # Threads that wait for each other make a worker slower than one: each has as many as it has cores.
@@ -100,13 +97,7 @@ class RayEngine:
         return ""
 
     def finished(
-        self,
-        snapshot: Snapshot,
-        layout: Layout,
-        census: Census,
-        todo: frozenset[int],
-        watcher: Watcher,
-        wanted: threading.Event,
+        self, work: Work, todo: frozenset[int], watcher: Watcher, wanted: threading.Event
     ) -> Iterator[Finished]:
         """The chunks `todo`, labelled, in the order in which they come."""
         import ray
@@ -114,15 +105,10 @@ class RayEngine:
         if not todo:
             return
         workers = self._workers()
-        sources = [replace(source, path=source.path.resolve()) for source in snapshot.sources]
-        work = _Work(
+        sources = tuple(replace(source, path=source.path.resolve()) for source in work.snapshot.sources)
+        order = _Order(
             self._settings,
-            tuple(sources),
-            tuple(source.fingerprint() for source in sources),
-            snapshot.naming,
-            snapshot.keep,
-            layout,
-            census,
+            replace(work, snapshot=replace(work.snapshot, sources=sources)),
             tuple(self._facts.fingerprints),
             arxivclf.__version__,
         )
@@ -130,7 +116,7 @@ class RayEngine:
         labelled = chunks.map_batches(
             _Labeller,
             batch_size=1,
-            fn_constructor_kwargs={"work": work},
+            fn_constructor_kwargs={"order": order},
             compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
             **self._needs(),
         )
@@ -175,16 +161,11 @@ class RayEngine:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """All that a worker needs to label any chunk."""
+class _Order:
+    """All that a worker needs to label any chunk; `models` are the fingerprints that its models must have."""
 
     settings: LabelSettings
-    sources: tuple[Source, ...]
-    fingerprints: tuple[str, ...]
-    naming: Naming
-    keep: tuple[str, ...]
-    layout: Layout
-    census: Census
+    work: Work
     models: tuple[str, ...]
     version: str
 
@@ -192,25 +173,26 @@ class _Work:
 class _Labeller:
     """An actor: models that are loaded, and a dump that is read onwards from chunk to chunk."""
 
-    def __init__(self, work: _Work) -> None:
-        self._work = work
+    def __init__(self, order: _Order) -> None:
+        self._order = order
         self._loaded = False
         self._failed = b""
 
     def _load(self) -> None:
         """At the first chunk, where an error can be handed on."""
-        work = self._work
-        _check_version(work.version)
-        self._folder = TemporaryDirectory(prefix="arxivclf-")
-        sources = tuple(_here(source, Path(self._folder.name)) for source in work.sources)
+        order, work = self._order, self._order.work
+        _check_version(order.version)
+        # It goes when this worker does: Ray deletes what it was given.
+        self._copies = TemporaryDirectory(prefix="arxivclf-") if any(map(_is_copied, work.snapshot.sources)) else None
+        sources = tuple(self._here(source) for source in work.snapshot.sources)
         _check_sources(sources, work.fingerprints)
-        self._classifier = _loaded(work.settings)
-        if [model.fingerprint for model in self._classifier.models] != list(work.models):
+        self._classifier = _loaded(order.settings)
+        if [model.fingerprint for model in self._classifier.models] != list(order.models):
             raise ModelError(
                 f"worker {socket.gethostname()}: its models are others, or computed otherwise, than those of the first"
                 " worker; name a device that all have (--device cpu)"
             )
-        self._snapshot = Snapshot(sources, work.naming, work.keep)
+        self._snapshot = replace(work.snapshot, sources=sources)
         self._next = -1
         self._read: Iterator[tuple[Place, pl.DataFrame, list[Reject]]] = iter(())
         self._at = -1
@@ -231,7 +213,7 @@ class _Labeller:
             self._load()
         place, papers, rejects = self._chunk(number)
         prepared = self._classifier.prepare(papers) if len(papers) else None
-        part, table, rejects = finished(place, prepared, rejects, self._classifier, self._work.layout)
+        part, table, rejects = finished(place, prepared, rejects, self._classifier, self._order.work.layout)
         buffer = io.BytesIO()
         table.write_parquet(buffer)
         told = [[one.source, one.unit, one.row, one.id, one.reason, one.raw] for one in rejects]
@@ -242,14 +224,22 @@ class _Labeller:
             "rejects": [json.dumps(told).encode()],
         }
 
+    def _here(self, source: Source) -> Source:
+        """A file of a remote store as a copy of this worker's own; any other as it is."""
+        if self._copies is None or not _is_copied(source):
+            return source
+        folder = Path(self._copies.name, source.path.name)
+        folder.mkdir()
+        return fetch([source.name], folder)[0]
+
     def _chunk(self, number: int) -> tuple[Place, pl.DataFrame, list[Reject]]:
         """Chunks come mostly in their order, so that the file is read on, and those of others are passed over."""
         if number <= self._at:
             self._read = iter(())
         self._next = number
         if (found := next(self._read, None)) is None:
-            work = self._work
-            self._read = work.census.chosen(self._snapshot, work.settings.chunk_rows, lambda each: each == self._next)
+            census, rows = self._order.work.census, self._order.settings.chunk_rows
+            self._read = census.chosen(self._snapshot, rows, lambda each: each == self._next)
             found = next(self._read)
         self._at = number
         return found
@@ -305,12 +295,8 @@ def _check_version(version: str) -> None:
         )
 
 
-def _here(source: Source, folder: Path) -> Source:
-    """A file of a remote store as a copy of this worker's own; any other as it is."""
-    if not source.name.startswith("/") and is_remote(source.name):
-        (folder / source.path.name).mkdir()
-        return fetch([source.name], folder / source.path.name)[0]
-    return source
+def _is_copied(source: Source) -> bool:
+    return not source.name.startswith("/") and is_remote(source.name)
 
 
 def _check_sources(sources: Sequence[Source], fingerprints: Sequence[str]) -> None:

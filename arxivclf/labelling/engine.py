@@ -44,6 +44,16 @@ class Facts:
     told: str
 
 
+@dataclass(frozen=True)
+class Work:
+    """A dump that is counted and to be labelled: its files with their `fingerprints`, and the columns of the labels."""
+
+    snapshot: Snapshot
+    fingerprints: Sequence[str]
+    layout: Layout
+    census: Census
+
+
 class Engine(Protocol):
     """Where a dump is labelled."""
 
@@ -51,13 +61,7 @@ class Engine(Protocol):
     def facts(self) -> Facts: ...
 
     def finished(
-        self,
-        snapshot: Snapshot,
-        layout: Layout,
-        census: Census,
-        todo: frozenset[int],
-        watcher: Watcher,
-        wanted: threading.Event,
+        self, work: Work, todo: frozenset[int], watcher: Watcher, wanted: threading.Event
     ) -> Iterator[Finished]:
         """The chunks `todo`, labelled, in any order; `watcher` is told of papers, KeyboardInterrupt once `wanted`."""
 

@@ -9,11 +9,10 @@ from contextlib import ExitStack, closing
 from arxivclf.config import LabelSettings
 from arxivclf.corpus.ids import count_restored
 from arxivclf.corpus.rejects import Reject
-from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.labelling.ahead import ahead
-from arxivclf.labelling.census import Census, Place, reasons_of, stop_if
+from arxivclf.labelling.census import Place, reasons_of, stop_if
 from arxivclf.labelling.classifier import Classifier, Prepared
-from arxivclf.labelling.engine import Facts, Finished, facts_of
+from arxivclf.labelling.engine import Facts, Finished, Work, facts_of
 from arxivclf.labelling.parts import Part
 from arxivclf.model.labels import Layout
 from arxivclf.progress import Watcher
@@ -35,18 +34,11 @@ class LocalEngine:
         return model.encoder.device.told() if model.encoder is not None else ""
 
     def finished(
-        self,
-        snapshot: Snapshot,
-        layout: Layout,
-        census: Census,
-        todo: frozenset[int],
-        watcher: Watcher,
-        wanted: threading.Event,
+        self, work: Work, todo: frozenset[int], watcher: Watcher, wanted: threading.Event
     ) -> Iterator[Finished]:
         """The chunks `todo`, labelled, in order."""
         if todo:
-            run = _Run(self._settings, snapshot, self._classifier, layout, census, todo, watcher, wanted)
-            yield from run.parts()
+            yield from _Run(self._settings, self._classifier, work, todo, watcher, wanted).parts()
 
 
 def finished(
@@ -74,16 +66,13 @@ class _Run:
     def __init__(
         self,
         settings: LabelSettings,
-        snapshot: Snapshot,
         classifier: Classifier,
-        layout: Layout,
-        census: Census,
+        work: Work,
         todo: frozenset[int],
         watcher: Watcher,
         wanted: threading.Event,
     ) -> None:
-        self._settings, self._snapshot, self._classifier = settings, snapshot, classifier
-        self._layout, self._census, self._todo = layout, census, todo
+        self._settings, self._classifier, self._work, self._todo = settings, classifier, work, todo
         self._watcher, self._wanted, self._stopped = watcher, wanted, threading.Event()
         self._rejected = 0
 
@@ -95,7 +84,7 @@ class _Run:
             yield from scored
 
     def _prepare(self) -> Iterator[tuple[Place, Prepared | None, list[Reject]]]:
-        chosen = self._census.chosen(self._snapshot, self._settings.chunk_rows, self._todo.__contains__)
+        chosen = self._work.census.chosen(self._work.snapshot, self._settings.chunk_rows, self._todo.__contains__)
         with closing(ahead(chosen, depth=2)) as read:
             for place, papers, rejects in read:
                 yield place, self._classifier.prepare(papers) if len(papers) else None, rejects
@@ -103,7 +92,7 @@ class _Run:
     def _score(self, prepared: Iterator[tuple[Place, Prepared | None, list[Reject]]]) -> Iterator[Finished]:
         for place, chunk, rejects in prepared:
             self._rejected += len(rejects)
-            yield finished(place, chunk, rejects, self._classifier, self._layout, self._advance)
+            yield finished(place, chunk, rejects, self._classifier, self._work.layout, self._advance)
 
     def _advance(self, papers: int) -> None:
         if self._stopped.is_set():

@@ -17,7 +17,7 @@ from arxivclf.corpus.sources import fetch, is_remote, resolve
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling import job as jobs
 from arxivclf.labelling.census import refuse_wrong_file, take_census
-from arxivclf.labelling.engine import Engine, Finished, load
+from arxivclf.labelling.engine import Engine, Finished, Work, load
 from arxivclf.labelling.job import LabelSummary
 from arxivclf.labelling.local import LocalEngine
 from arxivclf.labelling.merge import make_output, missing
@@ -85,7 +85,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         papers_now = sum(map(census.papers_of, todo))
         papers = sum(map(census.papers_of, mine))
         with watcher.stage("Labelling", papers, papers - papers_now):
-            found = engine.finished(snapshot, layout, census, todo, watcher, wanted)
+            found = engine.finished(Work(snapshot, job["input"], layout, census), todo, watcher, wanted)
             with closing(found):  # type: ignore[type-var]
                 if parts is None:
                     made = _stream(found, output, rejects, layout)
