@@ -92,7 +92,7 @@ class TrainSettings:
     compile: bool = False
     focal_gamma: float = 2.0
     lora_rank: int = 16
-    calibration: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
+    calibration: Literal["auto", "none", "temperature", "platt", "beta", "isotonic"] = "auto"
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:

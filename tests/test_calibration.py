@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from arxivclf.model.calibration import Calibration, calibrated, fit, log_loss, sigmoid
 from arxivclf.reporting.metrics import average_precision, calibration_error
 
-Kind = Literal["none", "temperature", "platt", "isotonic"]
+Kind = Literal["none", "temperature", "platt", "beta", "isotonic"]
 
 
 def papers(count: int, seed: int, shift: float = 0.0, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +25,7 @@ def papers(count: int, seed: int, shift: float = 0.0, factor: float = 1.0) -> tu
     return right * factor + shift, random.random(count) < sigmoid(right)
 
 
-@pytest.mark.parametrize("kind", ["temperature", "platt", "isotonic", "auto"])
+@pytest.mark.parametrize("kind", ["temperature", "platt", "beta", "isotonic", "auto"])
 def test_a_sure_model_is_made_honest_on_papers_it_was_not_fitted_on(kind: Any) -> None:
     seen, unseen = papers(20_000, 1, factor=3.0), papers(20_000, 2, factor=3.0)
     before = calibration_error(unseen[1], sigmoid(unseen[0]))
@@ -38,11 +38,11 @@ def test_a_shift_as_undersampling_makes_takes_more_than_a_temperature() -> None:
     seen, unseen = papers(20_000, 1, shift=2.0), papers(20_000, 2, shift=2.0)
     errors = {
         kind: calibration_error(unseen[1], fit(*seen, kind).scores(unseen[0]))
-        for kind in ("none", "temperature", "platt", "isotonic", "auto")
+        for kind in ("none", "temperature", "platt", "beta", "isotonic", "auto")
     }
     assert errors["none"] > 0.1
     assert errors["temperature"] > 0.05
-    assert max(errors["platt"], errors["isotonic"], errors["auto"]) < 0.012
+    assert max(errors["platt"], errors["beta"], errors["isotonic"], errors["auto"]) < 0.012
 
 
 def test_the_right_function_is_found() -> None:
@@ -53,6 +53,32 @@ def test_the_right_function_is_found() -> None:
     assert fit(logits, truth, "temperature").values == (0.0,)
 
 
+def test_two_slopes_are_found() -> None:
+    """Of a model that is right about its negatives and three times too sure of its positives."""
+
+    def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        right, truth = papers(100_000, seed)
+        return np.where(right > 0, 3.0 * right, right), truth
+
+    found = fit(*drawn(7), "beta")
+    slopes = np.diff(found.values) / np.diff(found.logits)
+    # It bends over a stretch of logits, not at one.
+    assert slopes[0] == pytest.approx(1.0, abs=0.2)
+    assert slopes[-1] == pytest.approx(1 / 3, abs=0.1)
+    unseen = drawn(8)
+    losses = {kind: log_loss(fit(*drawn(7), kind).scores(unseen[0]), unseen[1]) for kind in ("platt", "beta")}
+    assert losses["beta"] < losses["platt"]
+    assert fit(*drawn(7)).kind == "beta"
+
+
+def test_auto_takes_the_simplest_of_those_that_are_as_good() -> None:
+    """Of logits that are right as they are, whatever chance says; an error is not simple enough to be left alone."""
+    kinds = [fit(*papers(6_000, seed)).kind for seed in range(12)]
+    assert kinds.count("none") >= 10
+    assert {fit(*papers(6_000, seed, factor=2.0)).kind for seed in range(6)} == {"temperature"}
+    assert {fit(*papers(6_000, seed, shift=1.5)).kind for seed in range(6)} == {"platt"}
+
+
 @pytest.mark.parametrize(
     ("positive", "negative", "allowed"),
     [
@@ -60,14 +86,15 @@ def test_the_right_function_is_found() -> None:
         (5, 500, {"none"}),
         (15, 500, {"none", "temperature"}),
         (500, 25, {"none", "temperature", "platt"}),
-        (2_000, 2_000, {"none", "temperature", "platt", "isotonic"}),
+        (500, 150, {"none", "temperature", "platt", "beta"}),
+        (2_000, 2_000, {"none", "temperature", "platt", "beta", "isotonic"}),
     ],
 )
 def test_few_papers_allow_few_parameters(positive: int, negative: int, allowed: set[Kind]) -> None:
     truth = np.arange(positive + negative) < positive
     logits = np.random.default_rng(0).normal(np.where(truth, 1.5, -1.5))
     assert fit(logits, truth).kind in allowed
-    for kind in ("temperature", "platt", "isotonic"):
+    for kind in ("temperature", "platt", "beta", "isotonic"):
         found = fit(logits, truth, kind).kind
         assert found == (kind if kind in allowed else "none")
 
@@ -86,7 +113,7 @@ def test_auto_is_at_least_as_good_as_none_on_what_it_saw() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), st.sampled_from(["temperature", "platt", "isotonic", "auto"]))
+@given(st.data(), st.sampled_from(["temperature", "platt", "beta", "isotonic", "auto"]))
 def test_no_paper_passes_another(data: st.DataObject, kind: Any) -> None:
     seed = data.draw(st.integers(0, 2**32 - 1))
     random = np.random.default_rng(seed)

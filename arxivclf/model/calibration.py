@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Kind = Literal["none", "temperature", "platt", "isotonic"]
+Kind = Literal["none", "temperature", "platt", "beta", "isotonic"]
 
-# How many papers of the rarer class a kind takes before its parameters are worth fitting.
-_NEEDS: Mapping[Kind, int] = {"none": 0, "temperature": 10, "platt": 20, "isotonic": 1_000}
+# How many papers of the rarer class a kind takes before its parameters are worth fitting; the simplest comes first.
+_NEEDS: Mapping[Kind, int] = {"none": 0, "temperature": 10, "platt": 20, "beta": 100, "isotonic": 1_000}
 _FOLDS = 5
+# Where the two slopes of a beta calibration may meet, and where its curve has knots from there.
+_BENDS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0)
+_CURVE = np.concatenate([[-60.0], np.linspace(-8.0, 8.0, 33), [60.0]])
 # A model that knows nothing would have all its logits pressed into one score, and with them the order of its papers.
 _LEAST_SLOPE = 0.1
 
@@ -30,8 +33,10 @@ class Calibration:
 
     `logits` are its knots, rising, `values` what it gives there, rising too; beyond the outer knots it goes on with
     `slope`. One knot is a straight line: `temperature` is value = logit / T (Guo et al. 2017), `platt` has a shift, too
-    (Platt 1999), for papers that are not as many as in training; `isotonic` has a knot for each level of the isotonic
-    regression (Zadrozny and Elkan 2002), in its middle, so that there are no ties.
+    (Platt 1999), for papers that are not as many as in training; `beta` goes over from one slope to another, for a
+    model that is surer of its negatives than of its positives, or less (Kull et al. 2017, whose curve bends at 0: here
+    it does where that is likeliest); `isotonic` has a knot for each level of the isotonic regression (Zadrozny and
+    Elkan 2002), in its middle, so that there are no ties.
     """
 
     kind: Kind = "none"
@@ -80,24 +85,34 @@ def sigmoid(logits: Floats) -> Floats:
 def fit(logits: npt.ArrayLike, truth: npt.ArrayLike, kind: Literal["auto"] | Kind = "auto") -> Calibration:
     """The calibration of a label from its logits (papers,) and truth, boolean (papers,).
 
-    `auto` takes the kind of the lowest log loss in five-fold cross-validation, among those that the papers are enough
-    for; a kind that was asked for but that they are not enough for is replaced by none.
+    `auto` takes the simplest kind whose log loss in five-fold cross-validation is within a standard error of the lowest
+    (Breiman et al. 1984), among those that the papers are enough for: what follows every chance of these papers is
+    steep, so that a small change of a logit becomes a large one of a score. A kind that was asked for but that they are
+    not enough for is replaced by none.
     """
     given, true = np.asarray(logits, dtype=np.float64), np.asarray(truth, dtype=bool)
     rarer = int(min(true.sum(), (~true).sum()))
     kinds: list[Kind] = [one for one, papers in _NEEDS.items() if rarer >= papers and kind in ("auto", one)]
     if len(kinds) < 2:
         return _fit(given, true, kinds[0] if kinds else "none")
-    return _fit(given, true, min(kinds, key=lambda one: _cross_validated(given, true, one)))
+    losses = np.stack([_cross_validated(given, true, one) for one in kinds])
+    more = losses - losses[losses.mean(axis=1).argmin()]
+    within = more.mean(axis=1) <= more.std(axis=1) / np.sqrt(len(true))
+    return _fit(given, true, kinds[int(within.argmax())])
 
 
 def log_loss(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     """The mean negative logarithm of the probability that was given to the truth."""
-    given, true = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
-    return float(-np.log(np.clip(np.where(true, given, 1.0 - given), 1e-15, None)).mean())
+    return float(_losses(np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)).mean())
 
 
-def _cross_validated(logits: Floats, truth: npt.NDArray[np.bool_], kind: Kind) -> float:
+def _losses(scores: Floats, truth: npt.NDArray[np.bool_]) -> Floats:
+    losses: Floats = -np.log(np.clip(np.where(truth, scores, 1.0 - scores), 1e-15, None))
+    return losses
+
+
+def _cross_validated(logits: Floats, truth: npt.NDArray[np.bool_], kind: Kind) -> Floats:
+    """The loss of each paper under the calibration of the others."""
     # Folds of like prevalence: the papers of each class are dealt out in turn.
     fold = np.empty(len(truth), dtype=np.int64)
     for one in (True, False):
@@ -105,12 +120,14 @@ def _cross_validated(logits: Floats, truth: npt.NDArray[np.bool_], kind: Kind) -
     scores = np.empty(len(truth))
     for part in range(_FOLDS):
         scores[fold == part] = _fit(logits[fold != part], truth[fold != part], kind).scores(logits[fold == part])
-    return log_loss(scores, truth)
+    return _losses(scores, truth)
 
 
 def _fit(logits: Floats, truth: npt.NDArray[np.bool_], kind: Kind) -> Calibration:
     if kind == "isotonic":
         return _isotonic(logits, truth)
+    if kind == "beta":
+        return _beta(logits, truth)
     if kind != "none":
         # Where the classes part wholly the best slope is infinite: the penalty, of one paper's weight, keeps it finite.
         from sklearn.linear_model import LogisticRegression
@@ -120,6 +137,22 @@ def _fit(logits: Floats, truth: npt.NDArray[np.bool_], kind: Kind) -> Calibratio
         if slope > _LEAST_SLOPE:
             return Calibration(kind, slope, (0.0,), (shift,))
     return Calibration()
+
+
+def _beta(logits: Floats, truth: npt.NDArray[np.bool_]) -> Calibration:
+    from sklearn.linear_model import LogisticRegression
+
+    def sides(given: Floats) -> Floats:
+        return np.stack([-np.logaddexp(0.0, -given), np.logaddexp(0.0, given)], axis=1)
+
+    best, lowest = Calibration(), np.inf
+    for bend in _BENDS:
+        line = LogisticRegression(tol=1e-8, max_iter=1_000).fit(sides(logits - bend), truth)
+        loss = log_loss(line.predict_proba(sides(logits - bend))[:, 1], truth)
+        if line.coef_.min() > _LEAST_SLOPE and loss < lowest:
+            values = sides(_CURVE) @ line.coef_[0] + line.intercept_[0]
+            best, lowest = Calibration("beta", 1.0, tuple((_CURVE + bend).tolist()), tuple(values.tolist())), loss
+    return best
 
 
 def _isotonic(logits: Floats, truth: npt.NDArray[np.bool_]) -> Calibration:

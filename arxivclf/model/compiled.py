@@ -27,6 +27,9 @@ from arxivclf.model.products import Kind
 # Larger batches were no faster, and more of their last ones is filled up.
 _TOKENS_PER_BATCH = 1_024
 _CALIBRATION_PAPERS = 100
+# How much of what is uneven in the inputs of a product its weights take over (SmoothQuant, Xiao et al. 2023): the error
+# of a logit was .024, with NNCF's own value .034.
+_SMOOTHED = 0.7
 
 
 class Compiled:
@@ -99,8 +102,32 @@ def _converted(model: PreTrainedModel, kind: Kind, papers: Sequence[list[int]], 
             import nncf
 
             data = nncf.Dataset([_inputs([paper], padding) for paper in papers])
-            found = nncf.quantize(found, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(papers))
+            found = nncf.quantize(
+                found,
+                data,
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(papers),
+                ignored_scope=nncf.IgnoredScope(patterns=_not_in_integers(model)),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=_SMOOTHED)
+                ),
+            )
     return found
+
+
+def _not_in_integers(model: PreTrainedModel) -> list[str]:
+    """What stays in floating point, as patterns of the names of nodes.
+
+    What the first token alone goes through costs nothing, and nothing after it evens its errors out. And the first
+    layer's way down has the widest ranges: with both kept (MiniLM of 20,000 papers) the error of a logit is .034, not
+    .171, in the mean of squares, and as many papers a second go through.
+    """
+    last = model.config.num_hidden_layers - 1
+    return [
+        rf".*layer\.{last}\.(attention\.self\.query|attention\.output|intermediate|output)\..*",
+        r".*layer\.0\.output\..*",
+        r".*(pooler|classifier).*",
+    ]
 
 
 def _keep(converted: Any, cache: Path) -> None:
