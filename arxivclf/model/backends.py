@@ -147,10 +147,10 @@ def keep_reference(
 
     They are computed in float32 by transformers, whatever the device trained in.
     """
-    step = max(1, -(-len(token_ids) // REFERENCE_PAPERS))
-    chosen = list(token_ids[::step])
-    if not chosen:
+    if not token_ids:
         return
+    rows = np.linspace(0, len(token_ids) - 1, min(len(token_ids), REFERENCE_PAPERS)).round().astype(np.int64)
+    chosen = [token_ids[row] for row in rows.tolist()]
     if encoder.device.widths:
         # A device that compiles would compile all that is asked here once more.
         plain = Encoder.load(folder, encoder.max_tokens, find("cpu", "float32"))
@@ -159,7 +159,7 @@ def keep_reference(
     spans: Spans = Packed(plain.model, "float32").watch(chosen) if fits(plain.model) else {}
     if linear_logits is None:
         linear_logits = np.zeros((len(token_ids), len(encoder.label_names)), np.float32)
-    Reference(chosen, plain.logits(chosen), linear_logits[::step], spans).write(folder)
+    Reference(chosen, plain.logits(chosen), linear_logits[rows], spans).write(folder)
 
 
 def candidates(device: Device, processor: Mapping[str, object], openvino: bool) -> Iterator[Candidate]:
