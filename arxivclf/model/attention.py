@@ -74,9 +74,8 @@ def _attention(
             module, query, key, value, visible, dropout=dropout, scaling=scaling, **more
         )
         return result
-    return by_matrices(query, key, value, cast(torch.Tensor, attention_mask), scaling).transpose(
-        1, 2
-    ).contiguous(), None
+    mixed = by_matrices(query, key, value, cast(torch.Tensor, attention_mask), scaling)
+    return mixed.transpose(1, 2).contiguous(), None
 
 
 def by_matrices(

@@ -174,7 +174,7 @@ def candidates(device: Device, processor: Mapping[str, object], openvino: bool) 
 
     if device.widths or device.where.type not in ("cpu", "cuda"):
         return
-    plain: Kind = "bfloat16" if device.precision == torch.bfloat16 else "float32"
+    plain = _plain(device)
     because = device.reason.partition(": ")[2] or device.reason
     if device.where.type == "cuda":
         if plain == "bfloat16":
@@ -189,6 +189,17 @@ def candidates(device: Device, processor: Mapping[str, object], openvino: bool) 
             yield Candidate(engine, "int8", f"the processor has {integers[engine]}")
     for engine in engines:
         yield Candidate(engine, plain, because)
+
+
+def unpadded(encoder: Encoder) -> Encoder:
+    """The encoder as it is in training, unchecked: on a CPU without padding, if it can be, in the precision it has."""
+    if encoder.device.where.type != "cpu" or not fits(encoder.model):
+        return encoder
+    return replace(encoder, backend=Packed(encoder.model, _plain(encoder.device)))
+
+
+def _plain(device: Device) -> Kind:
+    return "bfloat16" if device.precision == torch.bfloat16 else "float32"
 
 
 def choose(folder: Path, encoder: Encoder, judge: Judge) -> Encoder:

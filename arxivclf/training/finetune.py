@@ -16,12 +16,11 @@ from arxivclf.config import TrainSettings
 from arxivclf.errors import ModelError
 from arxivclf.model import batches
 from arxivclf.model.attention import by_matrices, matrices
+from arxivclf.model.backends import unpadded
 from arxivclf.model.calibration import log_loss, sigmoid
 from arxivclf.model.encoder import Encoder
 from arxivclf.model.first_token import FirstToken, fits
 from arxivclf.model.labels import Scores
-from arxivclf.model.packed import Packed
-from arxivclf.model.products import Kind
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold
 from arxivclf.stopping import stopping
@@ -461,11 +460,8 @@ def _tokenize(encoder: Encoder, papers: Papers, watcher: Watcher) -> list[list[i
 
 def logits_of(encoder: Encoder, token_ids: list[list[int]], processes: Processes, watcher: Watcher) -> Scores:
     """The logits (papers, labels) of tokenised papers, of all on every process, each having computed its part."""
-    if fits(encoder.model) and encoder.device.where.type == "cpu":
-        kind: Kind = "bfloat16" if encoder.device.precision == torch.bfloat16 else "float32"
-        encoder = replace(encoder, backend=Packed(encoder.model, kind))
     mine = [token_ids[int(row)] for row in processes.mine(np.arange(len(token_ids)))]
-    logits = encoder.logits(mine, lambda papers: watcher.advance(papers * processes.count))
+    logits = unpadded(encoder).logits(mine, lambda papers: watcher.advance(papers * processes.count))
     return processes.gather(logits, len(token_ids))
 
 
