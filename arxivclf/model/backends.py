@@ -23,7 +23,7 @@ import xxhash
 
 from arxivclf.errors import DataError, ModelError
 from arxivclf.files import whole_file
-from arxivclf.model.devices import Device, find
+from arxivclf.model.devices import Device, bfloat16_is_fast, find
 from arxivclf.model.encoder import Backend, Encoder
 from arxivclf.model.first_token import fits
 from arxivclf.model.labels import Scores
@@ -193,9 +193,12 @@ def candidates(device: Device, processor: Mapping[str, object], openvino: bool) 
 
 def unpadded(encoder: Encoder) -> Encoder:
     """The encoder as it is in training, unchecked: on a CPU without padding, if it can be, in the precision it has."""
-    if encoder.device.where.type != "cpu" or not fits(encoder.model):
+    where, kind = encoder.device.where, _plain(encoder.device)
+    # Asked for where the processor has no instructions for it, bfloat16 is left to torch, which does without.
+    able = kind == "float32" or bfloat16_is_fast(where)[0]
+    if where.type != "cpu" or not able or not fits(encoder.model):
         return encoder
-    return replace(encoder, backend=Packed(encoder.model, _plain(encoder.device)))
+    return replace(encoder, backend=Packed(encoder.model, kind))
 
 
 def _plain(device: Device) -> Kind:
