@@ -29,7 +29,7 @@ class TrainSettings:
     """Everything that decides what model comes out of a training.
 
     Papers: `since` is the first year taken, `sample` a percentage of papers, `undersample` the count of negatives for
-    each positive in the training part, `weak_negative_share` the share of weak negatives in the training part.
+    each positive in the training part, others in each pass, `weak_negative_share` the share of weak negatives in it.
     `epochs`, `learning_rate` and `warmup` are chosen by the data and the base where they are None. `resume` goes on
     with a training that was cut off. `loss` is binary cross-entropy, the same with positives `weighted` to count as
     much as negatives, or focal; `tune` says what is trained: all weights, the head alone, or LoRA updates.

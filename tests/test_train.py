@@ -97,6 +97,34 @@ def test_undersampling_touches_the_training_part_alone(tmp_path: Path) -> None:
     assert len(under.train) == 2 * positive
 
 
+def test_each_pass_over_an_undersampled_part_has_every_positive_and_other_negatives(tmp_path: Path) -> None:
+    works = write_jsonl(tmp_path / "works.jsonl", [{"id": f"W{n}", "text": f"On cells {n}"} for n in range(400)])
+    rows = [paper(f"2101.{n:05d}", categories="cs.AI" if n % 4 == 0 else "hep-th") for n in range(1, 901)]
+    dataset = gather(tmp_path, rows, undersample=1.2, weak_negatives=str(works))
+    passes = [dataset.of_pass(number) for number in range(4)]
+    every = passes[0].positives()["label:ai"]
+    known = set(gather(tmp_path, rows).train.frame.get_column("id"))
+    seen: list[set[str]] = []
+    for one in passes:
+        found = one.frame.get_column("id")
+        assert found.n_unique() == len(found) == len(passes[0])
+        assert one.positives()["label:ai"] == every
+        assert found.str.starts_with("W").sum() == dataset.counts["weak_negatives"] > 0
+        negatives = one.frame.filter(~pl.col("label:ai"), ~pl.col("id").str.starts_with("W"))
+        assert len(negatives) == round(1.2 * every)
+        seen.append(set(negatives.get_column("id")))
+    assert not seen[0] & seen[1]
+    # Three negatives for each positive are there, so that by the third pass all had their turn.
+    assert len(known - set.union(*seen[:3])) == every
+    assert passes[0].frame.equals(dataset.train.frame)
+
+
+def test_what_is_not_undersampled_is_the_same_in_each_pass(tmp_path: Path) -> None:
+    for how in ({}, {"undersample": 1_000.0}):
+        dataset = gather(tmp_path, papers(300), **how)
+        assert dataset.of_pass(3) is dataset.train
+
+
 def test_weak_negatives_are_a_share_of_the_training_part(tmp_path: Path) -> None:
     works = [{"id": f"W{n}", "title": f"On medicine {n}", "abstract_inverted_index": None} for n in range(400)]
     weak = write_jsonl(tmp_path / "works.jsonl", works)

@@ -37,7 +37,12 @@ Examples:
 @_option("--since", type=int, metavar="YEAR", help="Leave out papers from before this year.")
 @_option("--max-papers", type=int, metavar="N", help="Take at most so many papers.")
 @_option("--sample", type=float, metavar="PCT", help="Take this percentage of the papers.")
-@_option("--undersample", type=float, metavar="RATIO", help="Train on so many negatives for each positive.")
+@_option(
+    "--undersample",
+    type=float,
+    metavar="RATIO",
+    help="Train on so many negatives for each positive, others in each pass.",
+)
 @_option("--weak-negatives", metavar="FILE", help="A dump whose papers all count as negative, to train on.")
 @_option("--weak-negative-share", type=float, metavar="F", help="Their share of the training part.")
 @_option("--validation", metavar="FILE", help="Validate on this dump instead of the hashed split.")

@@ -220,7 +220,10 @@ def _data(info: ModelInfo) -> str:
     if settings["max_papers"] is not None:
         told.append(f"At most {settings['max_papers']:,} papers were taken, by a hash of the id and the seed.")
     if settings["undersample"] is not None:
-        told.append(f"The training part was undersampled to {settings['undersample']:g} negatives for each positive.")
+        told.append(
+            f"The training part was undersampled to {settings['undersample']:g} negatives for each positive, others in"
+            " each pass of an encoder."
+        )
     if settings["weak_negatives"]:
         told.append(
             f"Weak negatives: {papers['weak_negatives']:,} papers of `{Path(settings['weak_negatives']).name}`, in the"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,6 +47,9 @@ class Papers:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def __getitem__(self, rows: slice) -> Papers:
+        return Papers(self.frame[rows], self.answers)
+
     @property
     def texts(self) -> pl.Series:
         return self.frame.get_column("text")
@@ -74,22 +78,37 @@ class DataFile:
 class Dataset:
     """The three sides, what was counted on the way, and the files that it all came from.
 
-    `whole` is what the linear model learns from, which is quick enough for all: the training part before undersampling,
-    and for a label that is validated elsewhere the validation split; of such papers the other labels are null.
+    Each pass of an encoder takes all of `every`, and where the training part is undersampled as many of the negatives
+    `drawn` as `per_pass` says. `whole` is what the linear model learns from, which is quick enough for all: both of
+    these, and for a label that is validated elsewhere the validation split; of such papers the other labels are null.
     """
 
-    train: Papers
+    every: Papers
+    drawn: Papers
+    per_pass: int
     whole: Papers
     validation: Papers
     test: Papers
     counts: Mapping[str, int]
     files: Sequence[DataFile]
 
+    @cached_property
+    def train(self) -> Papers:
+        """The training part, as the first pass takes it."""
+        return self.of_pass(0)
+
+    def of_pass(self, number: int) -> Papers:
+        """The papers of a pass, counted from 0; each has other negatives, until all had their turn."""
+        if not self.per_pass:
+            return self.every
+        rows = (number * self.per_pass + np.arange(self.per_pass)) % len(self.drawn)
+        return Papers(pl.concat([self.every.frame, self.drawn.frame[rows]]), self.every.answers)
+
     @property
     def fingerprint(self) -> str:
         """The same for two datasets that give the same training: of the texts and truths that are learnt from."""
         digest = xxhash.xxh3_128()
-        for side in (self.train, self.validation):
+        for side in (self.every, self.drawn, self.validation):
             digest.update(hash_texts(side.texts).to_numpy().tobytes())
             digest.update(side.truth.tobytes())
         return str(digest.hexdigest())
@@ -191,9 +210,9 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         # The papers of the hashed validation side would serve nobody else: they train.
         by_side[TRAIN] = chosen.filter(sides != TEST)
         by_side[VALIDATION] = validation
-    whole = by_side[TRAIN]
+    every, drawn, per_pass = by_side[TRAIN], by_side[TRAIN].clear(), 0
     if settings.undersample is not None:
-        by_side[TRAIN] = _undersampled(whole, task, settings.undersample)
+        every, drawn, per_pass = _undersampled(every, task, settings.undersample)
     if settings.weak_negatives is not None:
         parts = [
             chunk.papers
@@ -203,20 +222,26 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
             raise DataError(f"{settings.weak_negatives}: no paper in it")
         others = pl.concat([chosen.get_column("key"), by_side[VALIDATION].get_column("key")])
         ours = pl.col("key").is_in(others.implode())
-        weak = _weak_negatives(pl.concat(parts).filter(~ours), task, len(by_side[TRAIN]), settings)
+        weak = _weak_negatives(pl.concat(parts).filter(~ours), task, len(every) + per_pass, settings)
         counts[WEAK] = len(weak)
-        by_side[TRAIN] = pl.concat([by_side[TRAIN], weak])
-        whole = pl.concat([whole, weak])
+        every = pl.concat([every, weak])
 
-    if teaching is not None:
-        whole = pl.concat([whole, teaching])
-    cleaned = {side: _cleaned(papers, task, settings.clean) for side, papers in by_side.items()}
-    for side, its_papers in cleaned.items():
-        _check_classes(side, its_papers)
+    whole = _cleaned(pl.concat([every, drawn] + ([] if teaching is None else [teaching])), task, settings.clean)
+    validated, tested = (_cleaned(by_side[side], task, settings.clean) for side in (VALIDATION, TEST))
     counts["rejects"] = rejects.count
-    same = len(whole) == len(by_side[TRAIN])
-    all_of_it = cleaned[TRAIN] if same else _cleaned(whole, task, settings.clean)
-    return Dataset(cleaned[TRAIN], all_of_it, cleaned[VALIDATION], cleaned[TEST], counts, files)
+    dataset = Dataset(
+        every=whole[: len(every)],
+        drawn=whole[len(every) : len(every) + len(drawn)],
+        per_pass=per_pass,
+        whole=whole,
+        validation=validated,
+        test=tested,
+        counts=counts,
+        files=files,
+    )
+    for side, its_papers in ((TRAIN, dataset.train), (VALIDATION, validated), (TEST, tested)):
+        _check_classes(side, its_papers)
+    return dataset
 
 
 def _keys_of(papers: pl.DataFrame) -> pl.Series:
@@ -269,15 +294,16 @@ def _lowest(papers: pl.DataFrame, count: int) -> pl.DataFrame:
     return unique.filter(pl.col("sample_order") <= limit)
 
 
-def _undersampled(papers: pl.DataFrame, task: Task, negatives_per_positive: float) -> pl.DataFrame:
-    """All positives and so many negatives, drawn by their sample order."""
+def _undersampled(
+    papers: pl.DataFrame, task: Task, negatives_per_positive: float
+) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """What every pass takes, the negatives in the order in which they are drawn, and how many a pass draws."""
     positive = pl.any_horizontal(_column(name) for name in task.names)
-    negatives = papers.filter(~positive)
-    wanted = round(negatives_per_positive * (len(papers) - len(negatives)))
+    positives, negatives = papers.filter(positive), papers.filter(~positive)
+    wanted = max(1, round(negatives_per_positive * len(positives)))
     if wanted >= len(negatives):
-        return papers
-    limit = negatives.get_column("sample_order").sort()[max(0, wanted - 1)]
-    return papers.filter(positive | (pl.col("sample_order") <= limit))
+        return papers, negatives.clear(), 0
+    return positives, negatives.sort("sample_order"), wanted
 
 
 def _weak_negatives(papers: pl.DataFrame, task: Task, training_papers: int, settings: TrainSettings) -> pl.DataFrame:

@@ -130,14 +130,13 @@ def finetune(
     Raises ModelError when the loss is no longer finite, KeyboardInterrupt after Ctrl-C or SIGTERM, a checkpoint kept.
     """
     encoder = replace(encoder, model=open_for_training(encoder.model, settings.tune, settings.lora_rank))
-    with watcher.stage("Tokenising", len(dataset.train) + len(dataset.validation)):
-        texts = _tokenize(encoder, dataset.train, watcher)
+    with watcher.stage("Tokenising", len(dataset.validation)):
         validation_texts = _tokenize(encoder, dataset.validation, watcher)
     if not chosen.epochs:
         # A base that knows the labels already: only what comes after the encoder is made anew.
         with watcher.stage("Validation", len(dataset.validation)):
             return Finetuned(encoder, logits_of(encoder, validation_texts, processes, watcher), [], -1)
-    run = _Run(encoder, dataset.train, texts, settings, chosen, processes)
+    run = _Run(encoder, dataset.train, settings, chosen, processes)
     stand, best = _Stand(), Tensors()
     if settings.resume:
         found = checkpoints.load()
@@ -161,15 +160,19 @@ def finetune(
 
     logits: Scores | None = None
     before, started = stand.seconds, time.monotonic()
+    papers: Papers | None = None
     with stopping() as wanted:
         for number in range(len(stand.history), len(run.ends)):
             if stand.stopped:
                 break
+            if papers is not (papers := dataset.of_pass(number)):
+                with watcher.stage("Tokenising", len(papers)):
+                    run.take(papers, _tokenize(encoder, papers, watcher))
             end = run.ends[number]
             start = run.ends[number - 1] if number else 0
             name = "Training" if len(run.ends) == 1 else f"Pass {number + 1} of {len(run.ends)}"
-            papers, done = (sum(map(len, run.steps[start:to])) for to in (end, stand.step))
-            with watcher.stage(name, papers, done), matrices(encoder.model):
+            whole_pass, done = (sum(map(len, run.steps[start:to])) for to in (end, stand.step))
+            with watcher.stage(name, whole_pass, done), matrices(encoder.model):
                 while stand.step < end:
                     run.one_step(stand.step)
                     stand.step += 1
@@ -213,16 +216,14 @@ class _Run:
         self,
         encoder: Encoder,
         papers: Papers,
-        token_ids: list[list[int]],
         settings: TrainSettings,
         chosen: Chosen,
         processes: Processes,
     ) -> None:
-        self._encoder, self._token_ids, self._settings, self._processes = encoder, token_ids, settings, processes
-        self._lengths = [len(ids) for ids in token_ids]
-        self._truth = torch.tensor(papers.truth)
+        """`papers` are those of the first pass; others may `take` their place in the next, as many and as balanced."""
+        self._encoder, self._settings, self._processes = encoder, settings, processes
         self._loss = _loss(settings, papers, encoder.device.where)
-        self.steps, self.ends = _steps(len(token_ids), settings, chosen)
+        self.steps, self.ends = _steps(len(papers), settings, chosen)
         self._epochs = chosen.epochs
         where = encoder.device.where
         self.read_every = _READ_EVERY[where.type]
@@ -254,6 +255,12 @@ class _Run:
         # The losses of this process: their sum in this pass, and the running mean with its weight. On the device.
         self._sums = encoder.device.keep(torch.zeros(3))
         self._unread = 0
+
+    def take(self, papers: Papers, token_ids: list[list[int]]) -> None:
+        """The papers of the pass that begins."""
+        self._token_ids = token_ids
+        self._lengths = [len(ids) for ids in token_ids]
+        self._truth = torch.tensor(papers.truth)
 
     def learning_rate(self, step: int) -> float:
         """That of a step, counted from 0."""
