@@ -41,6 +41,18 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
+def test_one_paper_in_two_spellings_is_one_paper(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.csv", tmp_path / "second.jsonl"
+    first.write_text("id,created,ai,ai_score\n2001.1,2020-01-02,true,0.9\nhep-th/0001001,2000-01-03,false,0.1\n")
+    second.write_text(
+        '{"id": "arXiv:2001.10000v2", "ai": false, "ai_score": 0.2}\n{"id": "W1", "ai": true, "ai_score": 0.8}\n'
+    )
+    found = compare(first, second, changed=5)
+    assert (found.papers, found.first_alone, found.second_alone) == (1, 1, 1)
+    (changed,) = found.labels[0].papers
+    assert (changed.id, changed.gained) == ("arXiv:2001.10000v2", False)
+
+
 def test_every_figure(files: tuple[Path, Path]) -> None:
     found = compare(*files, by=["year"], changed=4)
     first, second = pair()

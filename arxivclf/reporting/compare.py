@@ -14,7 +14,7 @@ from arxivclf.errors import DataError
 from arxivclf.reporting.intervals import Interval, bootstrap, kappa, mcnemar, wilson
 from arxivclf.reporting.metrics import Confusion, Counts, figure_of_counts
 from arxivclf.reporting.slices import key_of, source_of
-from arxivclf.reporting.table import LabelsFile, shared
+from arxivclf.reporting.table import KEY, LabelsFile, keyed, shared
 
 FIGURES = ("precision", "recall", "F1", "accuracy")
 
@@ -89,19 +89,20 @@ class Comparison:
 def compare(
     first: str | Path, second: str | Path, label: str | None = None, by: Sequence[str] = (), changed: int = 0
 ) -> Comparison:
-    """Compare two files of labels by the ids of their papers. Truth is the second's, or else the first's.
+    """Compare two files of labels on the papers in both, however their ids are spelt.
 
-    `by` parts the papers as in `report`; `changed` asks for so many papers whose label is another, the largest changes
-    of score first. Raises DataError where they share no paper, UsageError where they share no such label.
+    Truth is the second's, or else the first's. `by` parts the papers as in `report`; `changed` asks for so many papers
+    whose label is another, the largest changes of score first. Raises DataError where they share no paper, UsageError
+    where they share no such label.
     """
     files = LabelsFile.open(first), LabelsFile.open(second)
     names = shared(*files, label)
     sources = [source_of(one, files[1].others) for one in by]
-    tables = [file.read(["id", *file.of_labels(names), *(sources if file is files[1] else [])]) for file in files]
+    tables = [_table(file, names, sources if file is files[1] else []) for file in files]
     for table, file in zip(tables, files, strict=True):
-        if (repeated := len(table) - table.get_column("id").n_unique()) > 0:
+        if (repeated := len(table) - table.get_column(KEY).n_unique()) > 0:
             raise DataError(f"{file.path}: {repeated:,} rows repeat an id, so that its papers cannot be told apart")
-    both = tables[1].join(tables[0], on="id", how="inner", suffix=_OLD, maintain_order="left")
+    both = tables[1].join(tables[0], on=KEY, how="inner", suffix=_OLD, maintain_order="left")
     if not len(both):
         raise DataError(f"{first} and {second} share no paper: {len(tables[0]):,} ids there, {len(tables[1]):,} here")
     compared = tuple(_compare(both, name, by, changed) for name in names)
@@ -110,6 +111,11 @@ def compare(
 
 
 _OLD = " of the first"
+
+
+def _table(file: LabelsFile, names: Sequence[str], beside: Sequence[str]) -> pl.DataFrame:
+    dates = [column for column in ("created",) if column in file.others]
+    return keyed(file.read(list(dict.fromkeys(["id", *dates, *file.of_labels(names), *beside]))))
 
 
 def _compare(both: pl.DataFrame, name: str, by: Sequence[str], changed: int) -> LabelComparison:

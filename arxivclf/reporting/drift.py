@@ -17,7 +17,7 @@ from arxivclf.errors import DataError
 from arxivclf.reporting.intervals import Interval, difference_of_shares, draws_of, percentiles
 from arxivclf.reporting.metrics import Confusion, figure_of_counts
 from arxivclf.reporting.slices import key_of
-from arxivclf.reporting.table import LabelsFile, labels_of, paper_key, shared
+from arxivclf.reporting.table import KEY, LabelsFile, keyed, labels_of, shared
 from arxivclf.reporting.unjudged import Share
 
 # A usual reading of the population stability index: below the first a shift is small, from the second on large.
@@ -27,7 +27,6 @@ _PAPERS_READ = 20_000
 _HELD_OUT = 5
 _FEWEST_PAPERS_OF_A_WORD = 3
 _TEXTS = ("title", "abstract", "text")
-_KEY = "key of the paper"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def drift(before: str | Path, now: str | Path, label: str | None = None) -> Drif
     names = shared(*files, label)
     texts = [column for column in _TEXTS if all(column in file.others for file in files)]
     first, second = (_table(file, names, texts) for file in files)
-    new = second.filter(~pl.col(_KEY).is_in(first.get_column(_KEY).implode()))
+    new = second.filter(~pl.col(KEY).is_in(first.get_column(KEY).implode()))
     if not len(new):
         raise DataError(
             f"{now}: all of its {len(second):,} papers are in {before}, too; --compare compares their labels"
@@ -126,7 +125,7 @@ def drift(before: str | Path, now: str | Path, label: str | None = None) -> Drif
 def _table(file: LabelsFile, names: Sequence[str], texts: Sequence[str]) -> pl.DataFrame:
     dates = [column for column in ("created", "year") if column in file.others]
     table = file.read(["id", *dates, *file.of_labels(names), *texts])
-    return table.with_columns(paper_key(table.columns).alias(_KEY)).unique(_KEY, keep="last", maintain_order=True)
+    return keyed(table).unique(KEY, keep="last", maintain_order=True)
 
 
 def _of_label(name: str, first: pl.DataFrame, second: pl.DataFrame, paths: Sequence[str]) -> LabelDrift:
@@ -215,7 +214,7 @@ def _words(first: pl.DataFrame, second: pl.DataFrame, texts: Sequence[str]) -> W
 
 def _drawn(table: pl.DataFrame) -> pl.DataFrame:
     # In an order that has nothing to do with the papers, for every so manieth is held out.
-    order = sample_order(table.get_column(_KEY), 0)
+    order = sample_order(table.get_column(KEY), 0)
     return table.with_columns(order).sort("sample_order").head(_PAPERS_READ)
 
 

@@ -38,8 +38,13 @@ class Confusion:
         return self.true_positives + self.false_negatives
 
     @property
+    def negatives(self) -> int:
+        """The count of papers that are not."""
+        return self.false_positives + self.true_negatives
+
+    @property
     def papers(self) -> int:
-        return self.support + self.false_positives + self.true_negatives
+        return self.support + self.negatives
 
     @property
     def accuracy(self) -> float:

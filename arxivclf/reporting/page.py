@@ -198,7 +198,7 @@ def _where(title: str, name: str, missed: bool, slices: Sequence[Slice]) -> str:
     for one in slices:
         counts = one.confusion
         wrong = counts.false_negatives if missed else counts.false_positives
-        papers = counts.support if missed else counts.papers - counts.support
+        papers = counts.support if missed else counts.negatives
         rows.append([one.value, f"{wrong:,}", f"{papers:,}", f"{wrong / papers:.1%}"])
     heads = ["primary", "false negatives" if missed else "false positives"]
     return _table(title, [*heads, f"papers that are {'' if missed else 'not '}{name}", "rate"], rows, sortable=True)

@@ -70,9 +70,9 @@ class LabelReport:
     def figures(self) -> tuple[Figure, ...]:
         """Precision, recall, F1, accuracy, average precision, ROC area and expected calibration error."""
         counts, ranked = self.confusion, self.ranked
-        guess = Confusion(0, 0, counts.support, counts.papers - counts.support)
+        guess = Confusion(0, 0, counts.support, counts.negatives)
         if counts.support > counts.papers / 2:
-            guess = Confusion(counts.support, counts.papers - counts.support, 0, 0)
+            guess = Confusion(counts.support, counts.negatives, 0, 0)
         hits, right = counts.true_positives, counts.true_positives + counts.true_negatives
         prevalence = counts.support / counts.papers if counts.support else math.nan
         area = 0.5 if 0 < counts.support < counts.papers else math.nan

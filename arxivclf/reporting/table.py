@@ -21,6 +21,8 @@ from arxivclf.errors import DataError, ModelError, UsageError
 _TEST_LABELS, _INFO = "test.labels.parquet", "arxivclf.json"
 
 ASSUMED_THRESHOLD = 0.5
+# A column that no file of labels has.
+KEY = "key of the paper"
 # What a table is about that has a `score` and a `truth` and names no label.
 _PLAIN = "positive"
 
@@ -133,13 +135,16 @@ def columns_of(name: str) -> tuple[str, str, str]:
     return name, f"{name}_score", f"{name}_truth"
 
 
-def paper_key(columns: Sequence[str]) -> pl.Expr:
-    """What tells papers apart in a table with `id`, and `created` maybe: arXiv's ids are one in all their spellings."""
+def keyed(table: pl.DataFrame) -> pl.DataFrame:
+    """A table with `id`, and `created` maybe, and in the column KEY what tells its papers apart.
+
+    arXiv's ids are one in all their spellings, damaged ones told by their dates; any other id is itself.
+    """
     paper_id = pl.col("id").cast(pl.String)
     # CSV and JSON lines have no dates.
     written = pl.col("created").cast(pl.String).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    created = written if "created" in columns else pl.lit(None, pl.Date)
-    return pl.coalesce(arxiv_key(paper_id, created), paper_id.str.strip_chars())
+    created = written if "created" in table.columns else pl.lit(None, pl.Date)
+    return table.with_columns(pl.coalesce(arxiv_key(paper_id, created), paper_id.str.strip_chars()).alias(KEY))
 
 
 def labels_of(

@@ -124,9 +124,8 @@ def where_table(where: WhereErrors) -> Table:
     for wrong, missed in zip_longest(where.false_positives, where.false_negatives):
         cells = ["", "", ""]
         if wrong is not None:
-            papers = wrong.confusion.papers - wrong.confusion.support
             count = wrong.confusion.false_positives
-            cells = [wrong.value, f"{count:,}", _percent(count, papers)]
+            cells = [wrong.value, f"{count:,}", _percent(count, wrong.confusion.negatives)]
         if missed is not None:
             count = missed.confusion.false_negatives
             cells += [missed.value, f"{count:,}", _percent(count, missed.confusion.support)]

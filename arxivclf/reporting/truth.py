@@ -14,9 +14,7 @@ from arxivclf.corpus.snapshot import Snapshot, is_parquet
 from arxivclf.corpus.sources import Source, fetch, resolve
 from arxivclf.corpus.tasks import Label, Task, built_in, truth
 from arxivclf.errors import DataError
-from arxivclf.reporting.table import LabelsFile, paper_key
-
-_KEY = "key of the paper"
+from arxivclf.reporting.table import KEY, LabelsFile, keyed
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def with_truth(table: pl.DataFrame, names: Sequence[str], path: str) -> tuple[pl
     of several rows of one paper the last tells its truth. A built-in label is told from categories, any other from a
     column `<name>_truth` or `label`. Raises DataError where no id is in both, or where no label's truth is told.
     """
-    told = _told(path, names).unique(_KEY, keep="last", maintain_order=True)
+    told = _told(path, names).unique(KEY, keep="last", maintain_order=True)
     columns = [f"{name}_truth" for name in names]
     silent = [name for name, column in zip(names, columns, strict=True) if not told.get_column(column).count()]
     if len(silent) == len(names):
@@ -44,20 +42,20 @@ def with_truth(table: pl.DataFrame, names: Sequence[str], path: str) -> tuple[pl
             f"--truth {path}: tells no truth for {', '.join(names)}; it takes categories for a built-in task, or a"
             f" column {columns[0]} or label"
         )
-    own = table.with_columns(paper_key(table.columns).alias(_KEY)).drop(*columns, strict=False)
+    own = keyed(table).drop(*columns, strict=False)
     if "title" in told.columns:
         own = own.drop("title", strict=False)
-    both = own.join(told.with_columns(there=pl.lit(True)), on=_KEY, how="left", maintain_order="left")
+    both = own.join(told.with_columns(there=pl.lit(True)), on=KEY, how="left", maintain_order="left")
     matched = int(both.get_column("there").sum())
     if not matched:
-        first, other = (frame.get_column(_KEY).drop_nulls().head(1).to_list() for frame in (own, told))
+        first, other = (frame.get_column(KEY).drop_nulls().head(1).to_list() for frame in (own, told))
         raise DataError(
             f"--truth {path}: none of its {len(told):,} ids is among those of {len(own):,} labels (here"
             f" {', '.join(other) or 'none'}, there {', '.join(first) or 'none'})"
         )
-    seen = own.get_column(_KEY).unique().implode()
-    unlabelled = int(told.select((~pl.col(_KEY).is_in(seen)).sum()).item())
-    return both.drop(_KEY, "there"), Match(path, matched, len(own) - matched, unlabelled)
+    seen = own.get_column(KEY).unique().implode()
+    unlabelled = int(told.select((~pl.col(KEY).is_in(seen)).sum()).item())
+    return both.drop(KEY, "there"), Match(path, matched, len(own) - matched, unlabelled)
 
 
 def _told(path: str, names: Sequence[str]) -> pl.DataFrame:
@@ -98,8 +96,8 @@ def _of_table(table: LabelsFile, task: Task) -> pl.DataFrame:
     answers = [series.rename(f"{series.name}_truth") for series in truth(task, papers)]
     own = frame.select(column for column in columns if column in there)
     title = ["title"] if "title" in there else []
-    keyed = frame.select(paper_key(there).alias(_KEY), *title)
-    return keyed.hstack([own.get_column(one.name) if one.name in own.columns else one for one in answers])
+    papers = keyed(frame).select(KEY, *title)
+    return papers.hstack([own.get_column(one.name) if one.name in own.columns else one for one in answers])
 
 
 def _of_dump(path: str, task: Task) -> pl.DataFrame:
@@ -108,7 +106,7 @@ def _of_dump(path: str, task: Task) -> pl.DataFrame:
         sources = tuple(fetch(resolve((path,)), Path(folder)))
         for chunk in Snapshot(sources, Naming()).chunks():
             answers = [series.rename(f"{series.name}_truth") for series in truth(task, chunk.papers)]
-            parts.append(chunk.papers.select(pl.col("key").alias(_KEY), "title").hstack(answers))
+            parts.append(chunk.papers.select(pl.col("key").alias(KEY), "title").hstack(answers))
     if not parts:
         raise DataError(f"--truth {path}: no paper in it")
     return pl.concat(parts)
