@@ -127,6 +127,23 @@ def test_a_driver_that_was_killed_goes_on(nodes: Nodes, large: Path, tmp_path: P
     assert (tmp_path / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()
 
 
+def test_ctrl_c_says_so_and_the_same_command_goes_on(nodes: Nodes, large: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(large, nodes), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as run:
+        begun(run, tmp_path)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=120)
+    assert run.returncode == 130, said
+    assert "interrupted" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    kept = (tmp_path / ".x.parquet.parts/manifest.jsonl").read_bytes().count(b"\n")
+    assert kept > 20
+    done = subprocess.run(command(large, nodes), cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "were done before" in done.stdout
+    assert (tmp_path / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()
+
+
 def test_a_cluster_of_its_own(tmp_path: Path) -> None:
     """Without an address one is started for the run, and says nothing of itself."""
     dump = write_jsonl(tmp_path / "dump.jsonl", rows())

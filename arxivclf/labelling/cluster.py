@@ -16,8 +16,9 @@ import os
 import socket
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,13 +105,18 @@ class RayEngine:
 
         if not todo:
             return
+        from ray.exceptions import RayError
+
         workers = self._workers()
+        name = f"arxivclf-{uuid.uuid4()}"
+        stop: Any = ray.remote(_Stop).options(name=name, num_cpus=0, **_on_this_node()).remote()
         sources = tuple(replace(source, path=source.path.resolve()) for source in work.snapshot.sources)
         order = _Order(
             self._settings,
             replace(work, snapshot=replace(work.snapshot, sources=sources)),
             tuple(self._facts.fingerprints),
             arxivclf.__version__,
+            name,
         )
         chunks = ray.data.from_items([{"chunk": number} for number in sorted(todo)], override_num_blocks=len(todo))
         labelled = chunks.map_batches(
@@ -120,22 +126,26 @@ class RayEngine:
             compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
             **self._needs(),
         )
-        failed = b""
-        with _worker_errors():
-            for row in labelled.iter_rows():
-                if row["error"] or failed:
-                    # To the end: who leaves Ray in the middle of its work may be ended by it without a word.
-                    failed = failed or row["error"]
-                    continue
-                part = Part(**json.loads(row["part"]))
-                rejects = [Reject(*fields) for fields in json.loads(row["rejects"])]
-                watcher.advance(part.papers, rejects=len(rejects))
-                yield part, pl.read_parquet(io.BytesIO(row["labels"])), rejects
-                if wanted.is_set():
-                    raise KeyboardInterrupt
-        if failed:
-            name, message = json.loads(failed)
-            raise getattr(errors, name)(message)
+        rows = iter(labelled.iter_rows())
+        try:
+            with _worker_errors():
+                for row in rows:
+                    if row["error"]:
+                        kind, message = json.loads(row["error"])
+                        raise getattr(errors, kind)(message)
+                    part = Part(**json.loads(row["part"]))
+                    rejects = [Reject(*fields) for fields in json.loads(row["rejects"])]
+                    watcher.advance(part.papers, rejects=len(rejects))
+                    yield part, pl.read_parquet(io.BytesIO(row["labels"])), rejects
+                    if wanted.is_set():
+                        raise KeyboardInterrupt
+        finally:
+            # Who leaves Ray in the middle of its work may be ended by it without a word: this is to the end, which is
+            # near, as workers hand back at once what they did not begin.
+            stop.set.remote()
+            with suppress(RayError):
+                for _ in rows:
+                    pass
 
     def _workers(self) -> int:
         """As many as were asked for, or as the cluster has cores, or GPUs, for."""
@@ -162,12 +172,29 @@ class RayEngine:
 
 @dataclass(frozen=True)
 class _Order:
-    """All that a worker needs to label any chunk; `models` are the fingerprints that its models must have."""
+    """All that a worker needs to label any chunk.
+
+    `models` are the fingerprints that its models must have, `stop` is the name of the actor that says when to stop.
+    """
 
     settings: LabelSettings
     work: Work
     models: tuple[str, ...]
     version: str
+    stop: str
+
+
+class _Stop:
+    """An actor that says whether the run is over, whatever is left of it."""
+
+    def __init__(self) -> None:
+        self._wanted = False
+
+    def set(self) -> None:
+        self._wanted = True
+
+    def wanted(self) -> bool:
+        return self._wanted
 
 
 class _Labeller:
@@ -201,7 +228,7 @@ class _Labeller:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
         (number,) = batch["chunk"].tolist()
         try:
-            if not self._failed:
+            if not self._failed and not _stopped(self._order.stop):
                 return self._labelled(int(number))
         except ArxivclfError as error:
             # Of what is raised here Ray hands on the text alone, with much around it.
@@ -267,6 +294,26 @@ def _check_address(address: str) -> None:
     except (OSError, ValueError) as error:
         why = "its form is host:port" if isinstance(error, ValueError) else error.strerror or str(error)
         raise UsageError(f"--engine ray: no cluster at {address}: {why}") from None
+
+
+def _on_this_node() -> dict[str, Any]:
+    """That an actor lives where the driver does, so that it is there as long as this is."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False)}
+
+
+def _stopped(name: str) -> bool:
+    """Whether the run is over, by its actor of this name; also where that is gone, and its driver with it."""
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        return bool(ray.get(ray.get_actor(name).wanted.remote()))
+    except (RayError, ValueError):
+        return True
 
 
 def _resources() -> dict[str, float]:
