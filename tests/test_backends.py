@@ -279,14 +279,37 @@ def test_a_reference_of_another_model_is_an_error(
         choose(tmp_path, encoder, JUDGE)
 
 
+@pytest.mark.parametrize("broken", ["no spans", "other labels", "no token", "too long", "nothing"])
+def test_a_reference_that_fits_in_part_is_an_error(
+    encoder: Encoder, token_ids: list[list[int]], spans: Any, tmp_path: Path, monkeypatch: Any, broken: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ids, logits = [*token_ids[:5]], encoder.logits(token_ids[:5])
+    good = Reference(ids, logits, np.zeros_like(logits), spans)
+    changed: dict[str, Any] = {
+        "no spans": {"spans": {}},
+        "other labels": {"linear_logits": np.zeros((5, 3), np.float32)},
+        "no token": {"token_ids": [[-1, 3], *ids[1:]]},
+        "too long": {"token_ids": [[3] * 1_000, *ids[1:]]},
+        "nothing": {},
+    }[broken]
+    replace(good, **changed).write(tmp_path)
+    if broken == "nothing":
+        choose(tmp_path, encoder, JUDGE)
+        return
+    with pytest.raises(ModelError, match="of another model"):
+        choose(tmp_path, encoder, JUDGE)
+
+
 def test_the_attention_of_a_gpu_is_there() -> None:
     """No GPU computes here; but what is asked of torch there exists, with these parameters."""
     import inspect
 
     from torch.nn.attention.varlen import varlen_attn
 
-    first = list(inspect.signature(varlen_attn).parameters)[:7]
-    assert first == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+    parameters = list(inspect.signature(varlen_attn).parameters)
+    assert parameters[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+    assert "scale" in parameters
 
 
 def test_threads_change_nothing(token_ids: list[list[int]], faster: Any) -> None:

@@ -132,6 +132,15 @@ def test_no_paper_passes_another(data: st.DataObject, kind: Any) -> None:
     assert Calibration.from_dict(json.loads(json.dumps(found.as_dict()))) == found
 
 
+def test_a_low_score_that_is_wrong_by_chance_lifts_no_other() -> None:
+    """The lowest paper is none, the next is one, and then come nine hundred that are none, before all others."""
+    logits = np.concatenate([[-9.0, -8.0], np.linspace(-7, -1, 900), np.linspace(0, 5, 3_000)])
+    truth = np.concatenate([[False, True], np.zeros(900, bool), np.arange(3_000) % 2 > 0])
+    found = fit(logits, truth, "isotonic")
+    assert found.kind == "isotonic"
+    assert np.median(found.scores(logits)[:902]) < 0.01
+
+
 def test_scores_do_not_depend_on_the_neighbours() -> None:
     found = fit(*papers(20_000, 5, factor=2.0), "isotonic")
     assert len(found.logits) > 10

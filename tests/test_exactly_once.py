@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -223,6 +223,34 @@ def test_another_job_is_refused_with_what_differs(
     assert cli(*same, "--overwrite").exit_code == 0
     assert len(pl.read_parquet("dump.labels.parquet")) == 41
     assert cli(*same).exit_code == 0
+
+
+def test_a_run_that_was_killed_while_it_counted_counts_anew(tmp_path: Path) -> None:
+    chunks = [pl.Series([f"{at + place}" for place in range(10)]) for at in range(0, 50, 10)]
+
+    def cut() -> Iterator[pl.Series]:
+        yield from chunks[:3]
+        raise CutError
+
+    with pytest.raises(CutError):
+        Repeats.find(cut(), tmp_path, spill_papers=10)
+    assert list(tmp_path.iterdir())
+    assert Repeats.find(chunks, tmp_path, spill_papers=10).count == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_labels_that_are_done_leave_another_unfinished_run_alone(
+    cli: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(40))
+    same = ["label", "dump.jsonl", "--model", model, "--chunk-rows", 10]
+    assert cli(*same).exit_code == 0
+    unfinished(model, monkeypatch, threshold=0.9, overwrite=True)
+    assert cli(*same).exit_code == 0
+    manifest = Path(".dump.labels.parquet.parts/manifest.jsonl")
+    assert manifest.read_bytes().count(b"\n") > 1
+    shown = cli(*same, "--threshold", 0.9, "--overwrite")
+    assert "were done before" in shown.output
 
 
 def test_two_runs_on_one_output(cli: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

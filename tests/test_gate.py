@@ -9,18 +9,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import DATA, PAPERS, error_line, real_data
+from conftest import DATA, PAPERS, error_line, paper, papers, real_data, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
-from arxivclf import Classifier
+from arxivclf import Classifier, Task, TrainSettings
+from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.text import compose
 from arxivclf.model.calibration import sigmoid
 from arxivclf.model.folder import ModelInfo
@@ -29,6 +32,8 @@ from arxivclf.model.labels import BY_ENCODER, BY_GATE
 from arxivclf.model.linear import Linear
 from arxivclf.progress import Watcher
 from arxivclf.training import linear
+from arxivclf.training.dataset import Dataset, collect
+from arxivclf.training.joint import Joint
 
 ALONE = ("--base", "none", "--since", "1990", "-q")
 
@@ -266,6 +271,50 @@ def test_zero_passes_keep_the_base_and_fit_the_rest(cli: Callable[..., Result], 
     assert ModelInfo.read(Path("again")).blends.keys() == {"ai"}
 
 
+@pytest.mark.parametrize("more", [(), ("--task", "cyber", "--task", "ai")])
+def test_zero_passes_take_a_base_with_these_labels_alone(
+    cli: Callable[..., Result], model: Path, tiny_base: Path, more: tuple[str, ...]
+):
+    base = model if more else tiny_base
+    result = cli("train", PAPERS, "--base", base, "--epochs", "0", "--since", "1990", "-o", "again", *more)
+    assert "--epochs 0 leaves" in error_line(result, 2)
+    assert not Path("again").exists()
+
+
+def test_zero_passes_leave_a_plain_model_and_tell_of_a_checkpoint(cli: Callable[..., Result], model: Path):
+    Path("again.toml").write_text('[train]\ntune = "lora"\nepochs = 0\n')
+    checkpoint = Path(".again.checkpoint.safetensors")
+    checkpoint.write_bytes(b"of an unfinished training")
+    result = cli("train", PAPERS, "--config", "again.toml", "--base", model, "--since", "1990", "-o", "again")
+    assert result.exit_code == 0, result.output
+    assert "An unfinished training of this model was there" in result.output
+    assert Path("again/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+
+
+def test_the_gate_is_judged_by_papers_that_taught_nobody(tmp_path: Path):
+    """Where a validation set answers one label, the validation split teaches that label, and judges the other alone."""
+    rows = [
+        paper(f"2101.{n:05d}", title=f"{'robot' if n % 2 else 'galaxy'} {n}", categories="cs.RO" if n % 2 else "hep-th")
+        for n in range(1, 1_001)
+    ]
+    own = [paper(f"2102.{n:05d}", title=f"{'robot' if n % 2 else 'galaxy'}", label=n % 2 == 1) for n in range(1, 101)]
+    for one in own:
+        del one["categories"]
+    dump, dev = write_jsonl(tmp_path / "dump.jsonl", rows), write_jsonl(tmp_path / "dev.jsonl", own)
+    settings = TrainSettings(
+        (str(dump),), ("ai", "robotics"), validation=str(dev), validation_label="ai", gate_risk=0.9, epochs=0.0
+    )
+    with RejectsFile(tmp_path / "rejects.jsonl") as rejects:
+        dataset = collect(settings, Task.load(settings.task), rejects, Watcher())
+    words = linear.fit(dataset.whole.texts, dataset.whole.truth, Watcher())
+    logits = {side: words.logits_of_many(getattr(dataset, side).texts) for side in ("validation", "test")}
+    trained = cast(Any, SimpleNamespace(validation_logits=logits["validation"], test_logits=logits["test"]))
+    joint = Joint.fit(settings, dataset, words, trained)
+    split = len(dataset.validation) - 100
+    assert 100 < split < 200
+    assert [gate.papers for gate in joint.gates] == [100, split]
+
+
 def test_what_is_excluded_takes_no_part(cli: Callable[..., Result]):
     rows = PAPERS.read_text().splitlines()
     Path("out.jsonl").write_text("\n".join(rows[:50]) + "\n")
@@ -275,6 +324,37 @@ def test_what_is_excluded_takes_no_part(cli: Callable[..., Result]):
     kept = ModelInfo.read(Path("model")).papers
     assert kept["excluded"] == 50
     assert sum(kept[side]["papers"] for side in ("train", "validation", "test")) == len(rows) - 50
+
+
+def test_what_is_excluded_neither_validates_nor_counts_as_negative(tmp_path: Path):
+    def gather(**how: Any) -> Dataset:
+        settings = TrainSettings((str(write_jsonl(tmp_path / "dump.jsonl", papers(300))),), **how)
+        with RejectsFile(tmp_path / "rejects.jsonl") as rejects:
+            return collect(settings, Task.load(settings.task), rejects, Watcher())
+
+    works = [{"id": f"W{n}", "text": f"On cells {n}"} for n in range(200)]
+    dev = [paper(f"2104.{n:05d}", categories=("cs.AI", "hep-th")[n % 2]) for n in range(1, 41)]
+    held_out = write_jsonl(tmp_path / "held-out.jsonl", works[:150])
+    out = write_jsonl(tmp_path / "out.jsonl", [*dev[:30], *papers(20)])
+    weak, validation = write_jsonl(tmp_path / "weak.jsonl", works), write_jsonl(tmp_path / "dev.jsonl", dev)
+    how = {"weak_negatives": str(weak), "weak_negative_share": 0.5, "validation": str(validation)}
+    assert gather(exclude=str(held_out), **how).counts["weak_negatives"] == 50
+    dataset = gather(exclude=str(out), **how)
+    assert dataset.counts["weak_negatives"] == 200
+    assert set(dataset.validation.frame.get_column("id")) == {row["id"] for row in dev[30:]}
+    # A positive paper of the dump that a sample left out is no negative.
+    assert (
+        gather(weak_negatives=str(write_jsonl(tmp_path / "x.jsonl", papers(300))), sample=50).counts["weak_negatives"]
+        == 0
+    )
+
+
+@pytest.mark.parametrize("threads", ["4,2", "0", "many", "", "3"])
+def test_threads_in_any_form(alone: Path, monkeypatch: pytest.MonkeyPatch, threads: str):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    texts = pl.Series([f"robot number {n}" for n in range(1_200)])
+    words = Linear.load(alone, 1)
+    np.testing.assert_array_equal(words.logits_of_many(texts), words.logits(texts))
 
 
 def test_no_gate_needs_an_encoder(cli: Callable[..., Result]):

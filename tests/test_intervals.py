@@ -92,6 +92,19 @@ def test_many_scores_are_gathered_and_change_no_figure() -> None:
     assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])), abs=0.001)
 
 
+def test_gathered_scores_tell_rare_labels_apart() -> None:
+    """A thousand of a million papers are positive; all of the first five hundred, and half of the next thousand."""
+    scores = np.linspace(1, 0, 1_000_000)
+    truth = np.zeros(len(scores), bool)
+    truth[:500], truth[500:1_500:2] = True, True
+    ranked = Ranked.of(truth, scores)
+    assert len(ranked._gathered().scores) < 2_100
+    interval = ranked.average_precision()
+    assert interval.value == pytest.approx(0.887, abs=0.001)
+    # As wide on both sides: what the draws have is what the papers have.
+    assert interval.high - interval.value == pytest.approx(interval.value - interval.low, rel=0.5)
+
+
 def test_an_interval_holds_the_figure_as_often_as_it_says() -> None:
     """F1 of 600 papers drawn from a population whose F1 is known."""
     random = np.random.default_rng(1)

@@ -273,7 +273,8 @@ def test_what_lies_where_the_old_model_would_go_is_safe(cli: Callable[..., Resul
 @pytest.mark.parametrize(
     "wrong",
     [{"seed": -1}, {"seed": 2**33}, {"epochs": float("inf")}, {"undersample": float("inf")}, {"adam_betas": (0.9, 1.5)},
-     {"adam_epsilon": -1.0}, {"weight_decay": -1.0}, {"max_gradient_norm": 0.0}, {"learning_rate": float("nan")}],
+     {"validation_label": "ai"}, {"adam_epsilon": -1.0}, {"weight_decay": -1.0}, {"max_gradient_norm": 0.0},
+     {"learning_rate": float("nan")}],
 )  # fmt: skip
 def test_settings_that_no_training_can_have(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong)).replace("_", "-")):

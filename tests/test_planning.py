@@ -112,6 +112,24 @@ def test_arithmetic() -> None:
     assert found.price(1.5) == found.price(1.5, 4) == 3.0
 
 
+@pytest.mark.parametrize("count", [1, 422, 512, 513])
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_dump_that_is_no_more_than_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, form: str
+) -> None:
+    monkeypatch.setattr(planning, "_SECONDS", 0.2)
+    write = write_jsonl if form == "jsonl" else write_parquet
+    dump = write(tmp_path / f"dump.{form}", many(count))
+    found = plan(LabelSettings((str(dump),), ("bundled",)))
+    assert (found.rows, found.sampled) == (count, count)
+    assert found.seconds() > 0
+
+
+def test_a_dump_without_rows(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    (tmp_path / "dump.jsonl").write_text("")
+    assert "no rows there" in error_line(cli("label", "dump.jsonl", "--model", "bundled", "--plan"), 1)
+
+
 def test_the_screen(tmp_path: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "_SECONDS", 0.2)
     write_jsonl(tmp_path / "dump.jsonl", many(3_000))

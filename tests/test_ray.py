@@ -144,6 +144,19 @@ def test_ctrl_c_says_so_and_the_same_command_goes_on(nodes: Nodes, large: Path, 
     assert (tmp_path / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()
 
 
+def test_rows_that_are_no_papers_at_the_head_of_a_file(nodes: Nodes, tmp_path: Path) -> None:
+    """Its columns are told by the head of a file; where no paper is in it, chunks are read that nobody asked for."""
+    dump = tmp_path / "dump.jsonl"
+    write_jsonl(dump, [paper(f"2101.{n:05d}", title=f"No. {n}") for n in range(1, 1_200)])
+    dump.write_text("junk\n" * 1_000 + dump.read_text())
+    how = HOW | {"chunk_rows": 300, "max_rejects": 0.6}
+    label(LabelSettings((str(dump),), output=str(tmp_path / "local/x.parquet"), **how))
+    label(
+        LabelSettings((str(dump),), output=str(tmp_path / "x.parquet"), engine="ray", ray_address=nodes.address, **how)
+    )
+    assert both(tmp_path / "x.parquet") == both(tmp_path / "local/x.parquet")
+
+
 def test_a_cluster_of_its_own(tmp_path: Path) -> None:
     """Without an address one is started for the run, and says nothing of itself."""
     dump = write_jsonl(tmp_path / "dump.jsonl", rows())
@@ -168,10 +181,10 @@ def test_without_ray_the_extra_is_named(
 
 def test_no_cluster_at_the_address(cli: Callable[..., Result], tmp_path: Path) -> None:
     write_jsonl(tmp_path / "dump.jsonl", rows())
-    for address in ("127.0.0.1:1", "nowhere"):
+    for address in ("127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"):
         how = ("--engine", "ray", "--ray-address", address, "--model", "bundled")
         said = error_line(cli("label", "dump.jsonl", *how), 2)
-        assert f"no cluster at {address}" in said
+        assert f"no cluster at {address}" in said or f"{address}: Ray's client cannot" in said
 
 
 def test_an_address_is_for_ray() -> None:

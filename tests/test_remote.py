@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import polars as pl
 import pytest
 from click.testing import Result
 from conftest import error_line, papers, read_jsonl, write_jsonl, write_parquet
+
+from arxivclf.corpus.sources import remote_output
 
 boto3 = pytest.importorskip("boto3", reason="boto3 comes with the extra 'test'")
 server = pytest.importorskip("moto.server", reason="moto comes with the extra 'test'")
@@ -91,6 +94,21 @@ def test_trained_on(cli: Callable[..., Result], tiny_base: Path, bucket: Any) ->
     how = ["--base", tiny_base, "--epochs", 0.1, "--max-tokens", 16]
     result = cli("train", f"s3://{bucket.name}/dump.jsonl", *how)
     assert result.exit_code == 0, result.output
+
+
+def test_a_remote_output_appears_whole_or_not_at_all(bucket: Any) -> None:
+    address = f"s3://{bucket.name}/labels.jsonl"
+    with remote_output(address) as stream:
+        stream.write(b"first")
+    with suppress(KeyboardInterrupt), remote_output(address) as stream:
+        stream.write(b"sec")
+        raise KeyboardInterrupt
+    assert names(bucket) == ["labels.jsonl"]
+    assert bucket.Object("labels.jsonl").get()["Body"].read() == b"first"
+    with remote_output(address) as stream:
+        stream.write(b"second")
+    assert names(bucket) == ["labels.jsonl"]
+    assert bucket.Object("labels.jsonl").get()["Body"].read() == b"second"
 
 
 def test_what_is_not_there(cli: Callable[..., Result], model: Path, bucket: Any) -> None:

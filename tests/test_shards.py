@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -159,6 +160,19 @@ def test_what_does_not_go_together(dump: Path, tmp_path: Path, cli: Callable[...
         run(dump, tmp_path / "x.parquet", threshold=0.9)
     with pytest.raises(DataError, match="chunks are missing"):
         merge(str(tmp_path / "x.parquet"))
+
+
+def test_shards_that_begin_at_the_same_time(tmp_path: Path) -> None:
+    """In a fresh folder, where all have their locks before the first has said what it does."""
+    job: Any = {"made": "up"}
+    with ExitStack() as stack:
+        shards = [stack.enter_context(Parts(tmp_path / "x.parquet", Shard(number, 3))) for number in range(3)]
+        for one in shards:
+            one.begin(job)
+        assert [one.job() for one in shards] == [job] * 3
+        with pytest.raises(DataError, match="another run is writing it"):
+            stack.enter_context(Parts(tmp_path / "x.parquet", Shard(0, 4))).begin(cast(Any, {"made": "otherwise"}))
+    assert not (tmp_path / ".x.parquet.parts").exists()
 
 
 def test_live_shards_are_left_alone(dump: Path, tmp_path: Path) -> None:

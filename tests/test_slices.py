@@ -89,6 +89,22 @@ def test_the_surest_disagreements(labels: Path) -> None:
         assert found[0].link == f"https://arxiv.org/abs/{expected['id'][0]}"
 
 
+def test_papers_to_look_at_in_any_table(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    """Ids that are numbers, or none, and scores that are none."""
+    frame = pl.DataFrame({"id": [5, 6, None], "score": [0.9, 0.1, 0.8], "truth": [False, True, False]})
+    frame.write_parquet("one.parquet")
+    for form in ("table", "json", "html"):
+        shown = cli("report", "one.parquet", "--errors", 5, "--format", form)
+        assert shown.exit_code == 0, shown.output
+    found = report("one.parquet", errors=5).labels[0].disagreements
+    assert found is not None
+    assert [one.id for one in (*found.labelled, *found.missed)] == ["5", "", "6"]
+    for name, scores in (("a", [0.9, 0.1, None]), ("b", [0.1, float("nan"), 0.7])):
+        frame.select("id", ai=pl.Series([name == "a", True, False]), ai_score=pl.Series(scores)).write_parquet(name)
+    shown = cli("report", "b", "--compare", "a", "--errors", 5, "--format", "json")
+    assert shown.exit_code == 0, shown.output
+
+
 @pytest.mark.parametrize(
     ("id_", "there"),
     [

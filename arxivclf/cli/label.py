@@ -52,9 +52,7 @@ Examples:
 @_option("--chunk-rows", type=int, metavar="N", help="Rows read at a time.")
 @_option("--gate/--no-gate", help="Let the linear model decide what it is sure of.  [default: gate]")
 @_option("--engine", type=click.Choice(["local", "ray"]), help="Label on this machine, or on a Ray cluster.")
-@_option(
-    "--ray-address", metavar="ADDRESS", help="The cluster: auto, host:port or ray://.  [default: one for this run]"
-)
+@_option("--ray-address", metavar="ADDRESS", help="The cluster: auto, or host:port.  [default: one for this run]")
 @_option("--workers", type=int, metavar="N", help="Processes on the cluster.  [default: as many as fit]")
 @_option("--shard", metavar="I/N", help="Label the stretch I (from 0) of N; other runs label the others.")
 @_option("--threshold", type=float, metavar="F", help="Give a label from this score on.  [default: the model's own]")

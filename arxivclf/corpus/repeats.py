@@ -39,6 +39,9 @@ class Repeats:
         """
         waiting: list[Records] = []
         files = [folder / f"repeats-{part:02d}" for part in range(_PARTS)]
+        for file in files:
+            # What a run that was killed here had counted would be counted twice.
+            file.unlink(missing_ok=True)
         papers = held = 0
         spilled = False
         for series in keys:

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -81,11 +81,19 @@ def is_remote(path: str) -> bool:
 
 @contextmanager
 def remote_output(url: str) -> Iterator[BinaryIO]:
-    """A stream to a remote file, which appears there when the block ends well."""
+    """A stream to a remote file, which appears there when the block ends well; what was there stays until then."""
     system, path = _system(url)
+    # However a stream ends, what went into it is a file then.
+    unfinished = f"{path}.unfinished"
     try:
-        with system.open_output_stream(path) as stream:
-            yield cast(BinaryIO, stream)
+        try:
+            with system.open_output_stream(unfinished) as stream:
+                yield cast(BinaryIO, stream)
+        except BaseException:
+            with suppress(OSError):
+                system.delete_file(unfinished)
+            raise
+        system.move(unfinished, path)
     except OSError as error:
         raise DataError(f"{url}: cannot be written: {_one_line(error)}") from None
 

@@ -79,6 +79,9 @@ class Census:
     ) -> Iterator[tuple[Place, pl.DataFrame, list[Reject]]]:
         """The chunks that are `wanted`, each by its place, without repeats and what is over the limit."""
         for chunk in snapshot.chunks(chunk_rows, lambda number: number < self.chunks and wanted(number)):
+            # A file that has not told its columns yet hands out every chunk.
+            if chunk.number >= self.chunks or not wanted(chunk.number):
+                continue
             papers, rejects = chunk.papers, chunk.rejects
             if self.repeats is not None and len(papers):
                 repeated = pl.Series(self.repeats.among(self._starts[chunk.number], len(papers)))

@@ -39,6 +39,8 @@ from arxivclf.labelling.local import finished
 from arxivclf.labelling.parts import Part
 from arxivclf.progress import Watcher
 
+# How often a worker is started again, and a chunk tried again.
+_ATTEMPTS = 4
 # Threads that wait for each other make a worker slower than one: each has as many as it has cores.
 _THREADS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
 
@@ -123,29 +125,41 @@ class RayEngine:
             _Labeller,
             batch_size=1,
             fn_constructor_kwargs={"order": order},
+            # Ray's own is for ever, also for a chunk that ends each worker that it is given.
+            max_restarts=_ATTEMPTS,
+            max_task_retries=_ATTEMPTS,
             compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
             **self._needs(),
         )
         rows = iter(labelled.iter_rows())
+        over = threading.Event()
+        threading.Thread(target=_hand_on, args=(wanted, over, stop), daemon=True).start()
+        left = False
         try:
             with _worker_errors():
                 for row in rows:
                     if row["error"]:
                         kind, message = json.loads(row["error"])
                         raise getattr(errors, kind)(message)
+                    if not row["part"]:
+                        left = True
+                        continue
                     part = Part(**json.loads(row["part"]))
                     rejects = [Reject(*fields) for fields in json.loads(row["rejects"])]
                     watcher.advance(part.papers, rejects=len(rejects))
                     yield part, pl.read_parquet(io.BytesIO(row["labels"])), rejects
-                    if wanted.is_set():
-                        raise KeyboardInterrupt
         finally:
-            # Who leaves Ray in the middle of its work may be ended by it without a word: this is to the end, which is
-            # near, as workers hand back at once what they did not begin.
+            over.set()
+            # Who leaves Ray in the middle of its work may be ended by it without a word: this is to the end, and
+            # workers hand back at once what they did not begin.
             stop.set.remote()
             with suppress(RayError):
                 for _ in rows:
                     pass
+        if wanted.is_set():
+            raise KeyboardInterrupt
+        if left:
+            raise DataError("--engine ray: workers lost touch with this run; what is done is kept, run it again")
 
     def _workers(self) -> int:
         """As many as were asked for, or as the cluster has cores, or GPUs, for."""
@@ -195,6 +209,14 @@ class _Stop:
 
     def wanted(self) -> bool:
         return self._wanted
+
+
+def _hand_on(wanted: threading.Event, over: threading.Event, stop: Any) -> None:
+    """Tell the workers when a stop is wanted, even while the driver waits for them, until the run is over."""
+    while not over.wait(0.1):
+        if wanted.is_set():
+            stop.set.remote()
+            return
 
 
 class _Labeller:
@@ -288,7 +310,12 @@ def _silence() -> Iterator[None]:
 
 def _check_address(address: str) -> None:
     """Ray itself tries for minutes where nobody answers."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"--engine ray: {address}: Ray's client cannot do this; start it on a node of the cluster, with auto or the"
+            " host:port of its head"
+        )
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:

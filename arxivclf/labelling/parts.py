@@ -166,19 +166,24 @@ class Parts:
 
     def begin(self, job: Job) -> None:
         """Start, or go on where a killed run of the same job was; parts that changed since then are made anew."""
-        if self.job() != job:
+        if self.job() not in (None, job):
             # What others are at must not vanish under their hands.
             self._refuse_live("lock*")
             self.clear()
         if not self._lines(self._manifest):
             self._append(job)
+        if any(self._lines(manifest)[:1] not in ([], [job]) for manifest in self._manifests()):
+            # Of two jobs that began at the same time.
+            raise self._busy()
         self.look()
 
     def look(self) -> None:
         """Find the parts that are done, those of other shards among them."""
         self.done = {}
+        job = self.job()
         for manifest in self._manifests():
-            for line in self._lines(manifest)[1:]:
+            first, *lines = self._lines(manifest) or [job]
+            for line in lines if first == job else []:
                 part = Part(**line)
                 found = (self._hash(self._labels(part.number)), self._hash(self._rejects(part.number)))
                 if found == (part.labels, part.rejects):
@@ -234,7 +239,8 @@ class Parts:
 
     def forget(self) -> None:
         """Forget the parts that this run has made, or of a run without shards every part."""
-        self._manifest.unlink(missing_ok=True)
+        for path in (self._manifest, self._plan):
+            path.unlink(missing_ok=True)
         if self._shard is None:
             self.clear()
 

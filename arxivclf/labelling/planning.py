@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import pyarrow.parquet as pq
 
@@ -15,7 +15,7 @@ from arxivclf.config import LabelSettings
 from arxivclf.corpus import parquet
 from arxivclf.corpus.snapshot import is_parquet, lines_of
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
-from arxivclf.errors import UsageError
+from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.job import LabelSummary
 from arxivclf.labelling.run import label
 from arxivclf.model.labels import BY_GATE
@@ -58,7 +58,7 @@ class Plan:
 def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
     """Label samples from all over a dump with these settings, on this machine, and throw the labels away.
 
-    Raises as `label` does, and UsageError where the dump is not a file of this machine.
+    Raises as `label` does, UsageError where the dump is not a file of this machine, DataError where it has no rows.
     """
     watcher = watcher or Watcher()
     names = resolve(settings.snapshots)
@@ -69,10 +69,11 @@ def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
         sources = fetch(names, Path(folder))
         counted = [_rows(source) for source in sources]
         rows = sum(count for count, _ in counted)
+        if not rows:
+            raise DataError(f"--plan {', '.join(names)}: no rows there")
 
         def run(size: int) -> tuple[LabelSummary, float]:
-            place = Path(folder) / f"{size}"
-            place.mkdir()
+            place = Path(mkdtemp(dir=folder))
             sample = _sample(sources, [count for count, _ in counted], size, place)
             started = time.monotonic()
             summary = label(

@@ -94,6 +94,17 @@ class Reference:
         spans = {name.removeprefix(_SPAN): span for name, span in tensors.items() if name.startswith(_SPAN)}
         return cls(token_ids, logits, linear_logits, spans)
 
+    def fits(self, encoder: Encoder, labels: int) -> bool:
+        """Whether these papers can be this encoder's, and the logits those of so many outputs and labels."""
+        tokens = [token for paper in self.token_ids for token in paper]
+        return (
+            self.logits.shape[1] == len(encoder.label_names)
+            and self.linear_logits.shape[1] == labels
+            and 0 <= min(tokens) <= max(tokens) < encoder.model.config.vocab_size
+            and max(map(len, self.token_ids)) <= encoder.model.config.max_position_embeddings
+            and all(f"{layer}.attend" in self.spans for layer in range(encoder.model.config.num_hidden_layers))
+        )
+
     def write(self, folder: Path) -> None:
         from safetensors.torch import save_file
 
@@ -214,8 +225,7 @@ def choose(folder: Path, encoder: Encoder, judge: Judge) -> Encoder:
     reference = Reference.read(folder)
     if reference is None or not fits(encoder.model):
         return encoder
-    largest = max(max(paper) for paper in reference.token_ids)
-    if reference.logits.shape[1] != len(encoder.label_names) or largest >= encoder.model.config.vocab_size:
+    if not reference.fits(encoder, len(judge.thresholds)):
         raise ModelError(f"{folder / REFERENCE_FILE}: of another model than the one beside it")
     processor = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     compiler = openvino_versions()
@@ -229,8 +239,9 @@ def choose(folder: Path, encoder: Encoder, judge: Judge) -> Encoder:
             try:
                 faster = replace(encoder, backend=_made(candidate, encoder, reference, memory), device=device)
                 checked = checked or check(faster, reference, judge)
-            except RuntimeError as error:
-                # It may work tomorrow, with other versions or more memory: this is not remembered.
+            except (RuntimeError, ImportError, TypeError) as error:
+                # The last two of a torch that has another attention, or none. With other versions or more memory it may
+                # work tomorrow: this is not remembered.
                 refusals.append(f"{candidate.name} failed: {' '.join(str(error).split())[:200]}")
                 continue
             _remember(memory, checked)

@@ -160,10 +160,14 @@ def _isotonic(logits: Floats, truth: npt.NDArray[np.bool_]) -> Calibration:
 
     level = IsotonicRegression().fit_transform(logits, truth.astype(np.float64))
     _, place = np.unique(level, return_inverse=True)
-    papers = np.bincount(place)
-    middles = np.bincount(place, logits) / papers
-    # Half a paper of each class more (Krichevsky and Trofimov 1981): no score is quite 0 or 1.
-    shares = (np.bincount(place, truth) + 0.5) / (papers + 1.0)
-    values = np.maximum.accumulate(np.log(shares) - np.log1p(-shares))
+    papers, positive = np.bincount(place), np.bincount(place, truth)
+    # Half a paper of each class more (Krichevsky and Trofimov 1981): no score is quite 0 or 1. It lifts levels of few
+    # papers most, and those that no longer rise are made one.
+    smoothed = IsotonicRegression().fit_transform(
+        np.arange(len(papers)), (positive + 0.5) / (papers + 1.0), sample_weight=papers + 1.0
+    )
+    shares, step = np.unique(smoothed, return_inverse=True)
+    middles = np.bincount(step, np.bincount(place, logits)) / np.bincount(step, papers)
+    values = np.log(shares) - np.log1p(-shares)
     rises = np.append(True, np.diff(values) > 1e-9)
     return Calibration("isotonic", 1.0, tuple(middles[rises].tolist()), tuple(values[rises].tolist()))

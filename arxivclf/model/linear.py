@@ -70,7 +70,7 @@ class Linear:
 
     def logits_of_many(self, texts: pl.Series) -> Scores:
         """The same, by all cores."""
-        cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        cores = _cores()
         size = -(-len(texts) // cores) if len(texts) else 1
         if cores == 1 or len(texts) < 1_000:
             return self.logits(texts)
@@ -149,6 +149,12 @@ class Linear:
         finite = np.isfinite([self.rarity_unit, *self.weight_units, *self.shifts]).all()
         if int(np.unpackbits(self.used).sum()) != rows or not finite:
             raise ValueError("places and rows are not as many, or a unit is no number")
+
+
+def _cores() -> int:
+    """As many as torch takes: OMP_NUM_THREADS, the first of a list, where it is a number, or else all."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return (int(wanted) if wanted.isdecimal() else 0) or os.cpu_count() or 1
 
 
 def _slices(texts: pl.Series, size: int) -> Iterator[pl.Series]:

@@ -31,8 +31,8 @@ class Float32:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, with_gelu: bool = False, rows: int = 0) -> None:
         self._weight, self._bias, self._gelu, self.rows = weight.float(), bias.float(), with_gelu, rows
-        self.lowest = torch.zeros(weight.shape[1])
-        self.highest = torch.zeros(weight.shape[1])
+        self.lowest = torch.zeros(weight.shape[1], device=weight.device)
+        self.highest = torch.zeros(weight.shape[1], device=weight.device)
         self.watched = 0
 
     def __call__(self, rows: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:

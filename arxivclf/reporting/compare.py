@@ -178,5 +178,7 @@ def _changed(papers: pl.DataFrame, name: str, count: int) -> tuple[Changed, ...]
     first, second = pl.col(f"{name}_score{_OLD}").cast(pl.Float64), pl.col(f"{name}_score").cast(pl.Float64)
     other = papers.filter(pl.col("first") != pl.col("second"))
     rows = other.select("id", first, second, gained=pl.col("second"), by=(first - second).abs())
+    # Where one of them has no score there is no change of it.
+    rows = rows.drop_nulls("by").drop_nans("by").with_columns(pl.col("id").fill_null(""))
     rows = rows.sort(["by", "id"], descending=[True, False]).head(count).drop("by")
     return tuple(Changed(*row) for row in rows.iter_rows())

@@ -11,9 +11,9 @@ import polars as pl
 _ARXIV_ID = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 
 
-def link(id_: str) -> str | None:
+def link(id_: str | None) -> str | None:
     """The page of a paper on arXiv; None for an id that is none of arXiv's."""
-    return f"https://arxiv.org/abs/{id_}" if _ARXIV_ID.fullmatch(id_) else None
+    return f"https://arxiv.org/abs/{id_}" if id_ is not None and _ARXIV_ID.fullmatch(id_) else None
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def surest(compared: pl.DataFrame, count: int) -> Disagreements:
         # The id settles ties, so that a report is the same twice.
         side = side.sort(["score", "id"], descending=[labelled, False]).head(count)
         absent = [pl.lit(None, pl.String).alias(name) for name in ("categories", "title") if name not in side.columns]
-        rows = side.with_columns(absent).select("id", "score", "categories", "title").iter_rows()
+        rows = side.with_columns(absent).select(pl.col("id").fill_null(""), "score", "categories", "title").iter_rows()
         return tuple(Disagreement(*row) for row in rows)
 
     return Disagreements(of(True), of(False))

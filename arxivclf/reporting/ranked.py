@@ -92,9 +92,13 @@ class Ranked:
         if len(self.scores) <= _KINDS:
             return self
         papers = self.positives + self.negatives
-        rank = (np.cumsum(papers) - 1) * (_KINDS - CALIBRATION_BINS) // self.papers
+        # Half of them have as many papers each, the others as many positive ones, or those of a rare label were in few.
+        most = (_KINDS - CALIBRATION_BINS) // 2
+        rank = (np.cumsum(papers) - 1) * most // self.papers
+        hits = np.cumsum(self.positives) * most // max(1, int(self.positives.sum()))
         bins = np.minimum((self.scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-        first = np.flatnonzero((np.diff(rank, prepend=-1) != 0) | (np.diff(bins, prepend=-1) != 0))
+        starts = [np.diff(each, prepend=-1) != 0 for each in (rank, hits, bins)]
+        first = np.flatnonzero(np.any(starts, axis=0))
         together = np.add.reduceat(papers, first)
         return Ranked(
             np.add.reduceat(papers * self.scores, first) / together,

@@ -84,6 +84,8 @@ class LabelsFile:
             raise DataError(f"{self.path}: cannot be read: {one_line(error)}") from None
         if not len(table):
             raise DataError(f"{self.path}: holds no rows")
+        if "id" in table.columns:
+            table = table.with_columns(pl.col("id").cast(pl.String))
         answers = [name for name in table.columns if name in self.names or name.endswith("_truth")]
         return table.with_columns(self._booleans(table.get_column(name)) for name in answers)
 

@@ -82,7 +82,7 @@ def _header(info: ModelInfo, name: str) -> str:
             task_type="text-classification",
             task_name=f"{label} on {part}",
             dataset_type="arxiv",
-            dataset_name=_set_name(info, part),
+            dataset_name=_set_name(info, part, label),
             dataset_split=part,
             metric_type=figure,
             metric_name=f"{words} ({label})",
@@ -128,16 +128,16 @@ def _results(info: ModelInfo) -> str:
         for label, of in info.metrics[part].items():
             papers = of["true_positives"] + of["false_positives"] + of["false_negatives"] + of["true_negatives"]
             figures = [_figure(of.get(figure)) for figure in _FIGURES]
-            rows.append((_set_name(info, part), f"`{label}`", f"{papers:,}", f"{of['support']:,}", *figures))
+            rows.append((_set_name(info, part, label), f"`{label}`", f"{papers:,}", f"{of['support']:,}", *figures))
     return _table(("on", "label", "papers", "positive", *_FIGURES.values()), rows) + (
         "\n\nThe thresholds were chosen on the validation set, so that its figures flatter; the test split was used for"
         " nothing else."
     )
 
 
-def _set_name(info: ModelInfo, part: str) -> str:
-    other = info.settings.get("validation")
-    return Path(other).name if part == "validation" and other else f"the {part} split"
+def _set_name(info: ModelInfo, part: str, label: str) -> str:
+    other, answers = info.settings.get("validation"), info.settings.get("validation_label")
+    return Path(other).name if part == "validation" and other and answers in (None, label) else f"the {part} split"
 
 
 def _by_year(info: ModelInfo, labels: pl.DataFrame) -> str:
@@ -211,15 +211,16 @@ def _data(info: ModelInfo) -> str:
         f"Split {split}.",
     ]
     if settings["validation"]:
+        only = f", for `{settings['validation_label']}` alone" if settings["validation_label"] else ""
         told.append(
-            f"Validated on `{Path(settings['validation']).name}` instead; {papers['shared_with_validation']:,} papers"
-            " that stand in it, too, were taken out of training and test."
+            f"Validated on `{Path(settings['validation']).name}` instead{only};"
+            f" {papers['shared_with_validation']:,} papers that stand in it, too, were taken out of training and test."
         )
     if settings["sample"] is not None:
         told.append(f"Of all papers {settings['sample']:g} % were taken, by a hash of the id and the seed.")
     if settings["max_papers"] is not None:
         told.append(f"At most {settings['max_papers']:,} papers were taken, by a hash of the id and the seed.")
-    if settings["undersample"] is not None:
+    if settings["undersample"] is not None and info.has_encoder:
         told.append(
             f"The training part was undersampled to {settings['undersample']:g} negatives for each positive, others in"
             " each pass of an encoder."
@@ -305,7 +306,10 @@ def _gate(info: ModelInfo) -> str:
             f" than without the gate; with 95 % confidence {gate.bound:.3%} at most do ({gate.risk:.3%} allowed)."
         )
     if info.has_encoder and not info.gates:
-        told.append("No gate: none keeps to the risk allowed with 95 % confidence, on so few validation papers.")
+        told.append(
+            "No gate: for one label at least, none keeps to the risk allowed with 95 % confidence, on so few validation"
+            " papers."
+        )
     return "\n\n".join(told)
 
 

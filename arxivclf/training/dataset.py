@@ -24,6 +24,7 @@ from arxivclf.corpus.splits import TEST, TRAIN, VALIDATION
 from arxivclf.corpus.tasks import Label, Task, truth
 from arxivclf.corpus.text import compose, hash_texts
 from arxivclf.errors import DataError, UsageError
+from arxivclf.model.folder import NO_BASE
 from arxivclf.progress import Watcher
 
 WEAK = "weak_negatives"
@@ -170,9 +171,11 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     counts["repeats"] = len(every_key) - every_key.n_unique()
     chosen = _last_of_each(kept) if settings.max_papers is None else _lowest(kept, settings.max_papers)
 
+    left_out = pl.lit(False)
     if settings.exclude is not None:
         parts = [chunk.papers for chunk in read("what is left out", [settings.exclude], _naming(settings, True))]
-        left_out = pl.col("key").is_in(_keys_of(pl.concat(parts)).implode()) if parts else pl.lit(False)
+        if parts:
+            left_out = pl.col("key").is_in(_keys_of(pl.concat(parts)).implode())
         counts["excluded"] = int(chosen.select(left_out.sum()).item())
         chosen = chosen.filter(~left_out)
 
@@ -183,7 +186,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
             _with_truth(chunk.papers, asked)
             for chunk in read("the validation set", [settings.validation], _naming(settings, if_there=True))
         ]
-        validation = _last_of_each(pl.concat(parts)) if parts else pl.DataFrame()
+        validation = _last_of_each(pl.concat(parts)).filter(~left_out) if parts else pl.DataFrame()
         if not len(validation):
             raise DataError(f"{settings.validation}: no paper with a truth for {', '.join(task.names)}")
         shared = pl.col("key").is_in(_keys_of(validation).implode())
@@ -211,7 +214,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         by_side[TRAIN] = chosen.filter(sides != TEST)
         by_side[VALIDATION] = validation
     every, drawn, per_pass = by_side[TRAIN], by_side[TRAIN].clear(), 0
-    if settings.undersample is not None:
+    if settings.undersample is not None and settings.base != NO_BASE:
         every, drawn, per_pass = _undersampled(every, task, settings.undersample)
     if settings.weak_negatives is not None:
         parts = [
@@ -220,9 +223,11 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         ]
         if not parts:
             raise DataError(f"{settings.weak_negatives}: no paper in it")
-        others = pl.concat([chosen.get_column("key"), by_side[VALIDATION].get_column("key")])
-        ours = pl.col("key").is_in(others.implode())
-        weak = _weak_negatives(pl.concat(parts).filter(~ours), task, len(every) + per_pass, settings)
+        # Of the whole dump: what a sample left of it may be positive, too.
+        ours = pl.col("key").hash().is_in(every_key.implode()) | pl.col("key").is_in(
+            by_side[VALIDATION].get_column("key").implode()
+        )
+        weak = _weak_negatives(pl.concat(parts).filter(~ours, ~left_out), task, len(every) + per_pass, settings)
         counts[WEAK] = len(weak)
         every = pl.concat([every, weak])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ import torch
 
 from arxivclf.config import TrainSettings
 from arxivclf.corpus.tasks import Task
+from arxivclf.errors import UsageError
 from arxivclf.model.backends import keep_reference
 from arxivclf.model.devices import find
 from arxivclf.model.encoder import Encoder
@@ -52,11 +54,13 @@ class EncoderTraining:
     """A training that is ready to run; as a context, its processes are joined and `first` says who writes."""
 
     def __init__(self, settings: TrainSettings, task: Task, folder: Path, watcher: Watcher) -> None:
-        """Raises DeviceError, ModelError or MissingExtraError for what is not there."""
+        """Raises DeviceError, ModelError or MissingExtraError for what is not there, UsageError for what cannot be."""
         trackers.check(settings.track)
         self._settings, self._task, self._folder, self._watcher = settings, task, folder, watcher
         self._device = placed(find(settings.device, settings.precision))
         self._base = find_base(settings.base)
+        if settings.epochs == 0:
+            _refuse_other_labels(self._base, settings.base, task)
         identity = {name: value for name, value in settings.as_dict().items() if name not in _FREE + _READ}
         identity["base"] = f"{settings.base} ({fingerprint(self._base, MODEL_FILES)})"
         identity["labels"] = [f"{label.name} = {' '.join(label.categories)}" for label in task.labels]
@@ -99,4 +103,18 @@ class EncoderTraining:
             watcher.say(told)
         return Trained(
             encoder, chosen, trained.history, trained.kept, trained.validation_logits, test_logits, test_texts
+        )
+
+
+def _refuse_other_labels(base: Path, name: str, task: Task) -> None:
+    """Raise UsageError where a base that is not to be trained has other outputs than the task has labels."""
+    try:
+        outputs = json.loads((base / "config.json").read_bytes()).get("id2label") or {}
+        theirs = [str(outputs[at]) for at in sorted(outputs, key=int)]
+    except (OSError, ValueError, AttributeError, TypeError):
+        theirs = []
+    if theirs != list(task.names):
+        raise UsageError(
+            f"--epochs 0 leaves {name} as it is, whose labels are {', '.join(theirs) or 'none'} and not"
+            f" {', '.join(task.names)}"
         )

@@ -129,13 +129,15 @@ def finetune(
 
     Raises ModelError when the loss is no longer finite, KeyboardInterrupt after Ctrl-C or SIGTERM, a checkpoint kept.
     """
-    encoder = replace(encoder, model=open_for_training(encoder.model, settings.tune, settings.lora_rank))
     with watcher.stage("Tokenising", len(dataset.validation)):
         validation_texts = _tokenize(encoder, dataset.validation, watcher)
     if not chosen.epochs:
         # A base that knows the labels already: only what comes after the encoder is made anew.
+        if processes.first:
+            checkpoints.start_anew()
         with watcher.stage("Validation", len(dataset.validation)):
             return Finetuned(encoder, logits_of(encoder, validation_texts, processes, watcher), [], -1)
+    encoder = replace(encoder, model=open_for_training(encoder.model, settings.tune, settings.lora_rank))
     run = _Run(encoder, dataset.train, settings, chosen, processes)
     stand, best = _Stand(), Tensors()
     if settings.resume:

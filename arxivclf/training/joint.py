@@ -70,16 +70,20 @@ class Joint:
             linear_logits = alone["linear"]["validation"]
             linear_calibrations = _fitted(linear_logits, truth, known, settings)
             linear_scores = calibrated(linear_logits, linear_calibrations)
-            found = [
-                find_gate(linear_scores[:, at], scores[:, at] >= threshold, threshold, settings.gate_risk)
-                for at, threshold in enumerate(thresholds.values())
-            ]
-            gates = [gate for gate in found if gate is not None]
-            told += [
-                _told_of_gate(name, gate, len(linear_scores), settings) for name, gate in zip(names, found, strict=True)
-            ]
+            # Of papers whose truth is known: others may have taught the linear model.
+            found = {
+                name: find_gate(
+                    linear_scores[known[:, at], at],
+                    scores[known[:, at], at] >= threshold,
+                    threshold,
+                    settings.gate_risk,
+                )
+                for at, (name, threshold) in enumerate(thresholds.items())
+            }
+            gates = [gate for gate in found.values() if gate is not None]
             if len(gates) < len(names):
                 gates = []
+            told += _told_of_gates(found, known.sum(axis=0).tolist(), settings)
         decided_by = BY_GATE if trained is None else BY_ENCODER
         return cls(logits, alone, calibrations, thresholds, linear_calibrations, blends, gates, told, decided_by)
 
@@ -114,13 +118,19 @@ def _told_of_blend(blend: Blend) -> str:
     return f"the logit is {blend.encoder:.2f} x the encoder's + {blend.linear:.2f} x the linear model's"
 
 
-def _told_of_gate(name: str, gate: Gate | None, papers: int, settings: TrainSettings) -> str:
-    if gate is None:
-        return (
-            f"{name}: no gate, for on {papers:,} validation papers none keeps to --gate-risk {settings.gate_risk:g}"
-            " with 95 % confidence"
-        )
-    return (
+def _told_of_gates(gates: Mapping[str, Gate | None], papers: Sequence[int], settings: TrainSettings) -> list[str]:
+    """A line for each label; those that have no gate alone where one has none, for then no label has."""
+    without = [
+        f"{name}: no gate, for on {count:,} validation papers none keeps to --gate-risk {settings.gate_risk:g} with"
+        " 95 % confidence"
+        for (name, gate), count in zip(gates.items(), papers, strict=True)
+        if gate is None
+    ]
+    if without and len(without) < len(gates):
+        without.append("So no label has a gate: a paper goes past the encoder where all of its labels are sure")
+    return without or [
         f"{name}: the gate decides {gate.decided:.1%}; {gate.disagreements} of {gate.papers:,} labels differ, so at"
         f" most {gate.bound:.2%} do with 95 % confidence"
-    )
+        for name, gate in gates.items()
+        if gate is not None
+    ]
