@@ -103,11 +103,6 @@ class TrainSettings:
             ("undersample", self.undersample is None or 0 < self.undersample < inf, "above 0"),
             ("weak_negative_share", 0 <= self.weak_negative_share < 1, "at least 0 and below 1"),
             ("epochs", self.epochs is None or 0 <= self.epochs < inf, "at least 0"),
-            (
-                "validation_label",
-                self.validation_label is None or self.validation is not None,
-                "given with a validation set",
-            ),
             ("gate_risk", 0 < self.gate_risk < 1, "above 0 and below 1"),
             ("base", self.base != "none" or self.gate, "an encoder where there is no gate"),
             ("learning_rate", self.learning_rate is None or 0 < self.learning_rate < inf, "above 0"),

@@ -6,6 +6,7 @@ writes events to a file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,3 +37,8 @@ class Watcher:
             yield
         finally:
             self.end()
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks: of several that torchrun started the first."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"

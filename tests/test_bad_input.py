@@ -143,6 +143,16 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "config.json asks for code of the model's own",
     ),
+    "an adapter": (
+        lambda folder: (folder / "adapter_config.json").write_text("{}"),
+        "refused, for it is an adapter (adapter_config.json)",
+    ),
+    "weights by another name": (
+        lambda folder: (folder / "config.json").write_text(
+            json.dumps(json.loads((folder / "config.json").read_text()) | {"transformers_weights": "adapter_model.bin"})
+        ),
+        "config.json names weights of its own",
+    ),
     "no config": (lambda folder: (folder / "config.json").unlink(), "cannot be loaded"),
     "half of the info": (lambda folder: half(folder / "arxivclf.json"), "arxivclf.json: cannot be read"),
     "a later format": (lambda folder: break_info(folder, lambda info: info.update(format=99)), "format 99"),
@@ -178,6 +188,8 @@ def test_models_that_cannot_be_used(cli: Callable[..., Result], model: Path, fau
         ("pickled weights", "its weights are pickled"),
         ("code of its own", "code of its own"),
         ("asks for code", "asks for code"),
+        ("an adapter", "it is an adapter"),
+        ("weights by another name", "names weights of its own"),
     ],
 )
 def test_bases_that_could_run_code_are_refused(

@@ -91,6 +91,22 @@ def test_words_that_no_earlier_paper_had(files: tuple[Path, Path, float]) -> Non
     assert words.p < 1e-9
 
 
+def test_a_word_is_new_only_if_none_of_all_earlier_papers_has_it(
+    files: tuple[Path, Path, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the earlier papers a sample is read, which a word of few papers is not in."""
+    monkeypatch.setattr("arxivclf.reporting.drift._PAPERS_READ", 300)
+    first, second = (pl.read_parquet(path) for path in files[:2])
+    rare = pl.when(pl.int_range(pl.len()) == 7).then(pl.lit("rareness")).otherwise("title").alias("title")
+    first.with_columns(rare).write_parquet(files[0])
+    often = pl.when(pl.int_range(pl.len()) >= len(second) - 600).then(pl.lit("rareness")).otherwise("title")
+    second.with_columns(often.alias("title")).write_parquet(files[1])
+    words = drift(*files[:2]).words
+    assert words is not None
+    assert "rareness" not in dict(words.new)
+    assert "transformer" in dict(words.new)
+
+
 def test_between_samples_of_the_same_papers_there_is_no_drift() -> None:
     """Of 200 pairs about one in twenty shows what one in twenty may."""
     random = np.random.default_rng(0)

@@ -79,6 +79,13 @@ def test_every_id_survives_being_a_number_when_its_date_is_known(month: date, nu
     assert key(str(float(sound)), month) == sound
 
 
+@pytest.mark.parametrize("strange", ["２１０１.１２３４５", "hep-th/٩٩٠١٠٠١", "２１０.٤", "2101.1２345"])
+def test_digits_of_other_scripts_are_no_number(strange: str) -> None:
+    frame = pl.DataFrame({"id": [strange], "created": [date(2021, 1, 1)]})
+    assert frame.select(arxiv_key(pl.col("id"), pl.col("created"), trust=True)).item() is None
+    assert frame.select(year_of(pl.col("id"))).item() is None
+
+
 def test_restored_ids_are_counted() -> None:
     frame = pl.DataFrame(
         {"id": ["812.3874", "0704.0001", "W12"], "key": ["0812.3874", "0704.0001", "W12"]},

@@ -20,6 +20,7 @@ from arxivclf import Classifier, Task, TrainSettings, report, train
 from arxivclf.config import read_train_settings
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.rejects import RejectsFile
+from arxivclf.corpus.sources import resolve
 from arxivclf.corpus.tasks import truth
 from arxivclf.errors import ArxivclfError, DataError, ModelError, UsageError
 from arxivclf.progress import Watcher
@@ -178,6 +179,102 @@ def test_files_of_the_user_are_not_taken_for_rejects(cli: Callable[..., Result],
     assert "cannot go into one file" in error_line(both, 2)
     logged = cli("label", "dump.jsonl", "--model", model, "--log-json", "dump.jsonl")
     assert "is a file that is read" in error_line(logged, 2)
+    piped = cli("label", "-", "--model", model, "-o", "-", "--rejects", "notes.txt", input="no paper\n")
+    assert "no rejects of ours" in error_line(piped, 2)
+    assert Path("notes.txt").read_text() == "my notes\n"
+
+
+@pytest.mark.parametrize("dumps", [".", "*.jsonl", "sub/../*.jsonl", "**/*.jsonl"])
+def test_events_do_not_go_among_the_dumps(cli: Callable[..., Result], model: Path, dumps: str) -> None:
+    Path("sub").mkdir()
+    before = write_jsonl(Path("dump.jsonl"), papers(4)).read_bytes()
+    for log in ("dump.jsonl", "log.jsonl"):
+        line = error_line(cli("label", dumps, "--model", model, "--log-json", log), 2)
+        assert f"--log-json {log}: is a file that is read" in line
+    assert Path("dump.jsonl").read_bytes() == before
+    assert cli("label", dumps, "--model", model, "--log-json", "sub/events").exit_code == 0
+
+
+def test_a_pattern_does_not_take_what_we_wrote_for_a_dump(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), [*papers(40), {"id": "wrong"}])
+    how = ("label", "*.jsonl", "--model", model, "--max-rejects", 0.1)
+    assert cli(*how, "-o", "a.labels.jsonl").exit_code == 0
+    assert sorted(path.name for path in Path().glob("*.jsonl")) == [
+        "a.labels.jsonl",
+        "a.labels.rejects.jsonl",
+        "dump.jsonl",
+    ]
+    assert "holds these labels already" in cli(*how, "-o", "a.labels.jsonl").stderr
+    assert resolve(["*.labels.jsonl"]) == ["a.labels.jsonl"]
+
+
+@pytest.mark.parametrize("output", [".", "..", "/"])
+def test_an_output_that_is_no_file(cli: Callable[..., Result], model: Path, output: str) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(4))
+    for command in (
+        ("label", "dump.jsonl", "--model", model, "-o", output),
+        ("merge", output),
+        ("report", model, "-o", output),
+    ):
+        assert output in error_line(cli(*command), 2)
+
+
+def test_a_report_does_not_take_the_place_of_what_it_is_of(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(40))
+    assert cli("label", "dump.jsonl", "--model", model, "-o", "o.parquet").exit_code == 0
+    before = Path("o.parquet").read_bytes()
+    for more in (("o.parquet",), (model, "--compare", "o.parquet"), (model, "--truth", "o.parquet")):
+        assert "is no place for a report" in error_line(cli("report", *more, "-o", "o.parquet"), 2)
+    assert Path("o.parquet").read_bytes() == before
+    zero = cli("report", "o.parquet", "--compare", model, "--threshold", 0)
+    assert "--threshold and --compare do not go together" in error_line(zero, 2)
+
+
+@pytest.mark.parametrize(
+    "told", ["cs.LG hep-th", "hep-th,cs.LG", "hep-th; cs.LG", '["hep-th", "cs.LG"]', ["hep-th", "cs.LG"]]
+)
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("column", ["categories", "label"])
+def test_categories_however_they_are_parted(tmp_path: Path, told: Any, form: str, column: str) -> None:
+    rows: list[dict[str, Any]] = [{"id": f"2101.0000{n}", "title": "t", "abstract": "a"} for n in (1, 2, 3)]
+    nothing = "math.CO" if isinstance(told, str) else ["math.CO"]
+    for row, value in zip(rows, (told, nothing, None), strict=True):
+        row[column] = value
+    write = write_jsonl if form == "jsonl" else write_parquet
+    found, reasons = read(write(tmp_path / f"dump.{form}", rows))
+    assert reasons == []
+    assert truth(Task.load(["ai"]), found)[0].to_list() == [True, False, None]
+
+
+def test_nested_columns_of_a_table_are_reported(cli: Callable[..., Result], tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "score": [0.9, 0.2, 0.8],
+            "truth": [True, True, False],
+            "categories": [["cs.LG", "hep-th"], ["math.CO"], None],
+            "title": [["On", "graphs"], ["x"], []],
+            "venue": [{"name": "J"}, {"name": "K"}, None],
+        }
+    )
+    frame.write_parquet("t.parquet")
+    shown = cli("report", "t.parquet", "--errors", 3, "--by", "primary", "--by", "venue", "--format", "json")
+    assert shown.exit_code == 0, shown.output
+    label = json.loads(shown.stdout)["labels"][0]
+    assert "math.CO" in json.dumps(label["slices"])
+
+
+def test_titles_are_shown_as_they_stand(cli: Callable[..., Result]) -> None:
+    titles = ["Prompts [/INST] and $L^p[a,b]$", "tris[bis(trimethylsilyl)amide] :smile:"]
+    frame = pl.DataFrame({"id": ["a", "b"], "title": titles, "score": [0.9, 0.2], "truth": [False, True]})
+    frame.write_parquet("t.parquet")
+    for more in ((), ("--format", "markdown"), ("--format", "table", "-o", "t.txt")):
+        shown = cli("report", "t.parquet", "--errors", 3, *more)
+        assert shown.exit_code == 0, shown.output
+        words = (Path("t.txt").read_text() if "-o" in more else shown.stdout).replace("\\", "")
+        assert "[/INST]" in words
+        assert "[bis(" in words
+        assert ":smile:" in words
 
 
 def test_kept_columns_of_every_kind(cli: Callable[..., Result], model: Path) -> None:
@@ -273,7 +370,7 @@ def test_what_lies_where_the_old_model_would_go_is_safe(cli: Callable[..., Resul
 @pytest.mark.parametrize(
     "wrong",
     [{"seed": -1}, {"seed": 2**33}, {"epochs": float("inf")}, {"undersample": float("inf")}, {"adam_betas": (0.9, 1.5)},
-     {"validation_label": "ai"}, {"adam_epsilon": -1.0}, {"weight_decay": -1.0}, {"max_gradient_norm": 0.0},
+     {"adam_epsilon": -1.0}, {"weight_decay": -1.0}, {"max_gradient_norm": 0.0},
      {"learning_rate": float("nan")}],
 )  # fmt: skip
 def test_settings_that_no_training_can_have(wrong: dict[str, Any]) -> None:

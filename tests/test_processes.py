@@ -147,6 +147,17 @@ def test_standard_input_is_for_one_process(
     assert "one process only" in line
 
 
+def test_a_rank_alone_is_none_of_torchruns(
+    cli: Callable[..., Result], tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    shown = cli("train", PAPERS, "--base", tiny_base, "--since", 1990, "--max-tokens", 16, "--epochs", 0.1)
+    assert shown.exit_code == 0, shown.output
+    assert "F1" in shown.stdout
+    assert Path("model/model.safetensors").exists()
+
+
 def test_a_wrong_environment_is_one_line(
     cli: Callable[..., Result], tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,11 +129,11 @@ def test_a_driver_that_was_killed_goes_on(nodes: Nodes, large: Path, tmp_path: P
 
 def test_ctrl_c_says_so_and_the_same_command_goes_on(nodes: Nodes, large: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
-        command(large, nodes), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(large, nodes), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as run:
         begun(run, tmp_path)
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=120)
+        said = run.communicate(timeout=120)[1].decode()
     assert run.returncode == 130, said
     assert "interrupted" in said.splitlines()[-1]
     assert "Traceback" not in said

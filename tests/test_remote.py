@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 from conftest import error_line, papers, read_jsonl, write_jsonl, write_parquet
 
-from arxivclf.corpus.sources import remote_output
+from arxivclf.corpus.sources import remote_output, resolve
 
 boto3 = pytest.importorskip("boto3", reason="boto3 comes with the extra 'test'")
 server = pytest.importorskip("moto.server", reason="moto comes with the extra 'test'")
@@ -109,6 +109,23 @@ def test_a_remote_output_appears_whole_or_not_at_all(bucket: Any) -> None:
         stream.write(b"second")
     assert names(bucket) == ["labels.jsonl"]
     assert bucket.Object("labels.jsonl").get()["Body"].read() == b"second"
+
+
+def test_rejects_of_a_refused_dump_are_where_it_is_said(cli: Callable[..., Result], bucket: Any) -> None:
+    write_jsonl(Path("dump.jsonl"), [*papers(3), {"id": "wrong"}])
+    output = f"s3://{bucket.name}/out/ai.parquet"
+    line = error_line(cli("label", "dump.jsonl", "--model", "bundled", "-o", output), 1)
+    assert f"see s3://{bucket.name}/out/ai.rejects.jsonl" in line
+    assert names(bucket) == ["out/ai.rejects.jsonl"]
+    assert not Path("s3:").exists()
+
+
+def test_a_star_stays_in_its_folder(bucket: Any) -> None:
+    for key in ("in/a.jsonl", "in/old/b.jsonl", "in/c.labels.jsonl"):
+        bucket.put_object(Key=key, Body=b"{}")
+    place = f"s3://{bucket.name}/in"
+    assert resolve([f"{place}/*.jsonl"]) == [f"{place}/a.jsonl"]
+    assert resolve([f"{place}/**.jsonl"]) == [f"{place}/a.jsonl", f"{place}/old/b.jsonl"]
 
 
 def test_what_is_not_there(cli: Callable[..., Result], model: Path, bucket: Any) -> None:

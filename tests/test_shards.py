@@ -170,8 +170,24 @@ def test_shards_that_begin_at_the_same_time(tmp_path: Path) -> None:
         for one in shards:
             one.begin(job)
         assert [one.job() for one in shards] == [job] * 3
+        other = stack.enter_context(Parts(tmp_path / "x.parquet", Shard(0, 4)))
         with pytest.raises(DataError, match="another run is writing it"):
-            stack.enter_context(Parts(tmp_path / "x.parquet", Shard(0, 4))).begin(cast(Any, {"made": "otherwise"}))
+            other.begin(cast(Any, {"made": "otherwise"}))
+    # One that began at the same time, and was killed before it saw the others.
+    folder = tmp_path / ".x.parquet.parts"
+    folder.mkdir()
+    (folder / "manifest-2-of-3.jsonl").write_text('{"made": "otherwise"}\n')
+    (folder / "manifest-1-of-3.jsonl").write_text('{"made": "up"}\n')
+    with Parts(tmp_path / "x.parquet", Shard(0, 3)) as one:
+        one.begin(job)
+        assert one.job() == job
+        assert sorted(path.name for path in folder.glob("manifest*")) == [
+            "manifest-0-of-3.jsonl",
+            "manifest-1-of-3.jsonl",
+        ]
+    for path in folder.glob("manifest*"):
+        path.unlink()
+    folder.rmdir()
     assert not (tmp_path / ".x.parquet.parts").exists()
 
 

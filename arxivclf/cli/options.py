@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from arxivclf.corpus.sources import is_dump
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -52,8 +56,14 @@ def naming(command: Decorated) -> Decorated:
 
 def refuse_log_into(log_json: str | None, inputs: Iterable[str | None]) -> None:
     """Raise a usage error if the events would be written into a file that is read."""
-    if log_json and Path(log_json).resolve() in {Path(name).resolve() for name in inputs if name}:
-        raise click.UsageError(f"--log-json {log_json}: is a file that is read")
+    if not log_json:
+        return
+    log = Path(log_json).resolve()
+    for name in filter(None, inputs):
+        place = Path(name).resolve()
+        among = log.parent == place and is_dump(log.name)
+        if log == place or among or (glob.has_magic(name) and fnmatch.fnmatch(str(log), str(place))):
+            raise click.UsageError(f"--log-json {log_json}: is a file that is read")
 
 
 def given(ctx: click.Context, settings: type[Any]) -> dict[str, Any]:

@@ -89,12 +89,16 @@ def command(
     if labels is None and not Path(_MODEL).is_dir():
         raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
     path = labels or _MODEL
+    if output is not None:
+        read = [Path(name).resolve() for name in (path, compare, drift, asked["truth"]) if name]
+        if not Path(output).name or Path(output).is_dir() or Path(output).resolve() in read:
+            raise UsageError(f"-o {output}: is no place for a report; name a file that is not read")
     found: Any
     if compare is not None or drift is not None:
         option = "--compare" if compare is not None else "--drift"
         alone = ("threshold", "truth", "for_precision", "for_recall")
         for name in alone if compare is not None else (*alone, "by", "errors"):
-            if asked[name]:
+            if asked[name] not in (None, ()) and (name != "errors" or asked[name]):
                 raise UsageError(f"--{name.replace('_', '-')} and {option} do not go together")
     if compare is not None and drift is not None:
         raise UsageError(
@@ -117,7 +121,7 @@ def command(
 
         from arxivclf.reporting.tables import tables
 
-        console = Console()
+        console = Console(markup=False, emoji=False)
         for part in tables(found):
             console.print(part)
         return

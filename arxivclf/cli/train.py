@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from arxivclf.cli import options
 from arxivclf.cli.push import show
 from arxivclf.cli.screen import Screen
 from arxivclf.config import CONFIG_FILE, TrainSettings, read_train_settings
+from arxivclf.progress import is_first
 
 _option = partial(options.setting, TrainSettings)
 
@@ -81,7 +81,7 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
         log_json, (*settings.snapshots, settings.validation, settings.weak_negatives, settings.exclude)
     )
     # Of the processes that torchrun starts the first alone speaks.
-    first = os.environ.get("RANK", "0") == "0"
+    first = is_first()
     with Screen(quiet or not first, log_json if first else None) as screen:
         screen.begin("Loading the libraries", None)
         from arxivclf.training.train import train
@@ -96,7 +96,7 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
 
     from arxivclf.reporting.tables import label_tables
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     for report in (result.validation, result.test):
         console.rule(Text(f"on {report.source}"), align="left")
         for label in report.labels:

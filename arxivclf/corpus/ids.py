@@ -11,12 +11,12 @@ from __future__ import annotations
 import polars as pl
 
 _PREFIX = r"^(?i:(?:oai:)?arxiv(?:\.org)?:|https?://(?:www\.|export\.)?arxiv\.org/(?:abs|pdf)/)"
-# From 0704 four digits follow the month, from 1501 five.
+# From 0704 four digits follow the month, from 1501 five. (For \d polars takes the digits of every script.)
 _SOUND = (
-    r"^((?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.\d{4}|(?:1[5-9]|[2-9]\d)(?:0[1-9]|1[0-2])\.\d{5}"
-    r"|[a-z]+(?:-[a-z]+)?(?:\.[A-Z]{2})?/\d{7})(?:v[1-9]\d*)?$"
+    r"^((?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.[0-9]{4}|(?:1[5-9]|[2-9][0-9])(?:0[1-9]|1[0-2])\.[0-9]{5}"
+    r"|[a-z]+(?:-[a-z]+)?(?:\.[A-Z]{2})?/[0-9]{7})(?:v[1-9][0-9]*)?$"
 )
-_NUMBER = r"^(\d{3,4}\.\d{1,20})$"
+_NUMBER = r"^([0-9]{3,4}\.[0-9]{1,20})$"
 _FIRST_FIVE_DIGIT_MONTH = 1501
 # What is left of the digits of a float64 after the four of the month, in units of the last digit of the id, and more.
 _ROUNDING = 1e-4
@@ -60,6 +60,9 @@ def count_restored(papers: pl.DataFrame) -> int:
 
 def year_of(key: pl.Expr) -> pl.Expr:
     """The year that an arXiv key tells, int32: 2007 for `0704.0010`, 1994 for `cmp-lg/9406012`; null for other ids."""
-    old, new = key.str.extract(r"^[a-z-]+/(\d\d)\d{5}$", 1), key.str.extract(r"^(\d\d)\d\d\.\d{4,5}$", 1)
+    old, new = (
+        key.str.extract(r"^[a-z-]+/([0-9][0-9])[0-9]{5}$", 1),
+        key.str.extract(r"^([0-9][0-9])[0-9][0-9]\.[0-9]{4,5}$", 1),
+    )
     two_digits = pl.coalesce(old, new).cast(pl.Int32)
     return pl.when(two_digits > 90).then(two_digits + 1900).otherwise(two_digits + 2000)

@@ -12,6 +12,7 @@ import orjson
 import polars as pl
 
 from arxivclf.corpus.columns import (
+    LISTS,
     MALFORMED_ID,
     NOT_UTF8,
     NUMERIC_ID,
@@ -120,6 +121,8 @@ def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str |
             return abstract_of(value), None
         except ValueError as error:
             return None, str(error)
+    if name in LISTS and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join(value), None
     if name in ("label", "year") and isinstance(value, bool | int | float):
         return str(value).lower(), None
     return None, f"{columns.names[name]} is no text"

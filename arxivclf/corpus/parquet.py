@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arxivclf.corpus.columns import (
+    LISTS,
     NOT_UTF8,
     NUMERIC_ID,
     RAW,
@@ -126,6 +127,8 @@ def _frame(table: pl.DataFrame, columns: Columns, before: int, faults: pl.Series
         if name == "abstract" and columns.inverted:
             series[name], spelled = _abstracts(column)
             faults = _first(faults, ~spelled, "abstract_inverted_index is no index of words")
+        elif name in LISTS and column.dtype == pl.List(pl.String):
+            series[name] = column.list.join(" ", ignore_nulls=True)
         elif column.dtype.is_nested():
             series[name] = nothing
             faults = _first(faults, column.is_not_null(), f"{its_name} is no text")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import orjson
 
+from arxivclf.corpus.sources import is_remote, remote_output
 from arxivclf.files import whole_file
 
 RAW_CHARACTERS = 2_000
@@ -66,6 +69,24 @@ class RejectsFile:
     def __exit__(self, *_: object) -> None:
         # Closed as if all were well: what was rejected before a failure is what tells its cause.
         self._open.close()
+
+
+@contextmanager
+def rejects_at(path: str) -> Iterator[RejectsFile]:
+    """Rejects that go to a file here or in a remote store, where nothing appears before the block ends."""
+    if not is_remote(path):
+        with RejectsFile(Path(path)) as file:
+            yield file
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "rejects.jsonl")
+        try:
+            with RejectsFile(copy) as file:
+                yield file
+        finally:
+            if copy.exists():
+                with open(copy, "rb") as found, remote_output(path) as remote:
+                    shutil.copyfileobj(found, remote)
 
 
 def holds_rejects(path: Path) -> bool:

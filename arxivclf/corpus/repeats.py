@@ -39,7 +39,7 @@ class Repeats:
         """
         waiting: list[Records] = []
         files = [folder / f"repeats-{part:02d}" for part in range(_PARTS)]
-        for file in files:
+        for file in folder.glob("repeats-*"):
             # What a run that was killed here had counted would be counted twice.
             file.unlink(missing_ok=True)
         papers = held = 0

@@ -11,10 +11,11 @@ import glob
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
 import xxhash
@@ -48,8 +49,8 @@ class Source:
 def resolve(paths: Sequence[str]) -> list[str]:
     """The names of all files, with globs and folders spelled out and sorted, each file once.
 
-    Labels and rejects of ours are no dumps. Raises UsageError for a file that is not there, DataError for a folder
-    without dumps.
+    Labels and rejects of ours are no dumps, unless nothing else is meant. Raises UsageError for a file that is not
+    there, DataError for a folder without dumps.
     """
     names = [name for path in paths for name in _resolve_one(path)]
     by_place = {
@@ -81,20 +82,21 @@ def is_remote(path: str) -> bool:
 
 @contextmanager
 def remote_output(url: str) -> Iterator[BinaryIO]:
-    """A stream to a remote file, which appears there when the block ends well; what was there stays until then."""
+    """A file that is copied to a remote store when the block ends well; what was there stays until then."""
     system, path = _system(url)
-    # However a stream ends, what went into it is a file then.
-    unfinished = f"{path}.unfinished"
     try:
-        try:
-            with system.open_output_stream(unfinished) as stream:
-                yield cast(BinaryIO, stream)
-        except BaseException:
-            with suppress(OSError):
-                system.delete_file(unfinished)
-            raise
-        system.move(unfinished, path)
-    except OSError as error:
+        # However a stream to a store ends, what went into it is a file then. Beside the parts there is room.
+        with TemporaryFile(dir=".") as file:
+            yield cast(BinaryIO, file)
+            file.seek(0)
+            try:
+                with system.open_output_stream(path, compression=None) as stream:
+                    shutil.copyfileobj(file, stream, _BLOCK)
+            except BaseException:
+                with suppress(OSError, ValueError):
+                    system.delete_file(path)
+                raise
+    except (OSError, ValueError) as error:
         raise DataError(f"{url}: cannot be written: {_one_line(error)}") from None
 
 
@@ -105,7 +107,7 @@ def remote_exists(url: str) -> bool:
     system, path = _system(url)
     try:
         return bool(system.get_file_info(path).type != FileType.NotFound)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{url}: cannot be reached: {_one_line(error)}") from None
 
 
@@ -117,16 +119,13 @@ def _resolve_one(path: str) -> list[str]:
     if Path(path).is_file():
         return [path]
     if Path(path).is_dir():
-        names = sorted(str(entry) for entry in Path(path).iterdir() if entry.is_file() and _is_dump(entry.name))
+        names = sorted(str(entry) for entry in Path(path).iterdir() if entry.is_file() and is_dump(entry.name))
         if not names:
             raise DataError(
                 f"{path}: no dump in this folder (files that end in {', '.join(SUFFIXES)}, or these .gz, .zst)"
             )
         return names
-    names = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())
-    if not names:
-        raise UsageError(f"{path}: no such file")
-    return names
+    return _dumps_of(path, (name for name in glob.glob(path, recursive=True) if Path(name).is_file()))
 
 
 def _resolve_remote(url: str) -> list[str]:
@@ -141,19 +140,28 @@ def _resolve_remote(url: str) -> list[str]:
         found = system.get_file_info(FileSelector(fixed, recursive=True))
     except OSError as error:
         raise DataError(f"{url}: cannot be listed: {_one_line(error)}") from None
-    names = sorted(f"{scheme}://{entry.path}" for entry in found if entry.is_file and fnmatch.fnmatch(entry.path, path))
+    # fnmatch lets a * stand for folders, too; here that takes two, as in a local glob.
+    deep = "**" in path
+    fits = (entry.path for entry in found if entry.is_file and fnmatch.fnmatch(entry.path, path))
+    return _dumps_of(url, (f"{scheme}://{name}" for name in fits if deep or name.count("/") == path.count("/")))
+
+
+def _dumps_of(pattern: str, found: Iterable[str]) -> list[str]:
+    """What a pattern found, in order. Raises UsageError where that is nothing."""
+    names = sorted(found)
     if not names:
-        raise UsageError(f"{url}: no such file")
-    return names
+        raise UsageError(f"{pattern}: no such file")
+    return [name for name in names if not _is_ours(Path(name).name)] or names
 
 
-def _is_dump(name: str) -> bool:
-    ours = any(mark in name for mark in (".labels.", ".rejects."))
-    return (
-        name.endswith(tuple(suffix + packed for suffix in SUFFIXES for packed in PACKED))
-        and not ours
-        and name[0] != "."
-    )
+def is_dump(name: str) -> bool:
+    """Whether a file of this name, in a folder of dumps, is one."""
+    endings = tuple(suffix + packed for suffix in SUFFIXES for packed in PACKED)
+    return name.endswith(endings) and not _is_ours(name) and name[0] != "."
+
+
+def _is_ours(name: str) -> bool:
+    return any(mark in name for mark in (".labels.", ".rejects."))
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from arxivclf.errors import DataError, UsageError
 if TYPE_CHECKING:
     import polars as pl
 
+# What stands between the categories of a paper: blanks, on arXiv; and what else a table may part them by.
+_BETWEEN = r"""[\s,;"'\[\]]"""
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _COLUMNS_OF_ALL_LABELS = {"id", "created", "categories", "decided_by", "text_hash"}
 TRUE_WORDS = ["true", "t", "yes", "y", "1", "1.0", "positive"]
@@ -119,12 +121,14 @@ def _said(label: Label, task: Task) -> pl.Expr:
         return by_label
     listed = pl.coalesce(pl.col("listed"), pl.when(_are_categories(said)).then(said)).str.strip_chars()
     names = "|".join(re.escape(name) for name in label.spellings())
-    return pl.coalesce(by_label, pl.when(listed != "").then(listed.str.contains(rf"(?:^|\s)(?:{names})(?:\s|$)")))
+    return pl.coalesce(
+        by_label, pl.when(listed != "").then(listed.str.contains(rf"(?:^|{_BETWEEN})(?:{names})(?:{_BETWEEN}|$)"))
+    )
 
 
 def _are_categories(said: pl.Expr) -> pl.Expr:
     names = "|".join(re.escape(name) for name in sorted(CATEGORIES))
-    return said.str.contains(rf"^(?:{names})(?:\s+(?:{names}))*$")
+    return said.str.contains(rf"^{_BETWEEN}*(?:{names})(?:{_BETWEEN}+(?:{names}))*{_BETWEEN}*$")
 
 
 def _built_in(name: str) -> Label:

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from arxivclf.config import LabelSettings
-from arxivclf.corpus.rejects import Reject, RejectsFile
+from arxivclf.corpus.rejects import Reject, rejects_at
 from arxivclf.corpus.repeats import Repeats
 from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.errors import DataError
@@ -135,7 +135,7 @@ def refuse_wrong_file(snapshot: Snapshot, census: Census, settings: LabelSetting
     rows = rejected + census.count
     if census.count and rejected <= settings.max_rejects * rows:
         return
-    with RejectsFile(Path(rejects_path)) as file:
+    with rejects_at(rejects_path) as file:
         for chunk in snapshot.chunks():
             file.write(chunk.rejects)
     names = ", ".join(settings.snapshots)

@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -39,7 +40,7 @@ from arxivclf.labelling.local import finished
 from arxivclf.labelling.parts import Part
 from arxivclf.progress import Watcher
 
-# How often a worker is started again, and a chunk tried again.
+# How often a chunk is begun, at most; Ray itself would for ever start the workers again that one ends.
 _ATTEMPTS = 4
 # Threads that wait for each other make a worker slower than one: each has as many as it has cores.
 _THREADS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
@@ -111,7 +112,7 @@ class RayEngine:
 
         workers = self._workers()
         name = f"arxivclf-{uuid.uuid4()}"
-        stop: Any = ray.remote(_Stop).options(name=name, num_cpus=0, **_on_this_node()).remote()
+        register: Any = ray.remote(_Register).options(name=name, num_cpus=0, **_on_this_node()).remote()
         sources = tuple(replace(source, path=source.path.resolve()) for source in work.snapshot.sources)
         order = _Order(
             self._settings,
@@ -125,15 +126,12 @@ class RayEngine:
             _Labeller,
             batch_size=1,
             fn_constructor_kwargs={"order": order},
-            # Ray's own is for ever, also for a chunk that ends each worker that it is given.
-            max_restarts=_ATTEMPTS,
-            max_task_retries=_ATTEMPTS,
             compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
             **self._needs(),
         )
         rows = iter(labelled.iter_rows())
         over = threading.Event()
-        threading.Thread(target=_hand_on, args=(wanted, over, stop), daemon=True).start()
+        threading.Thread(target=_hand_on, args=(wanted, over, register), daemon=True).start()
         left = False
         try:
             with _worker_errors():
@@ -151,8 +149,8 @@ class RayEngine:
         finally:
             over.set()
             # Who leaves Ray in the middle of its work may be ended by it without a word: this is to the end, and
-            # workers hand back at once what they did not begin.
-            stop.set.remote()
+            # workers hand back at once what they have not done.
+            register.end.remote()
             with suppress(RayError):
                 for _ in rows:
                     pass
@@ -188,34 +186,44 @@ class RayEngine:
 class _Order:
     """All that a worker needs to label any chunk.
 
-    `models` are the fingerprints that its models must have, `stop` is the name of the actor that says when to stop.
+    `models` are the fingerprints that its models must have, `register` is the name of the actor of that class.
     """
 
     settings: LabelSettings
     work: Work
     models: tuple[str, ...]
     version: str
-    stop: str
+    register: str
 
 
-class _Stop:
-    """An actor that says whether the run is over, whatever is left of it."""
+class _Register:
+    """An actor beside the driver that says whether the run is over, and counts how often each chunk was begun."""
 
     def __init__(self) -> None:
-        self._wanted = False
+        self._over = False
+        self._begun: dict[int, int] = {}
 
-    def set(self) -> None:
-        self._wanted = True
+    def end(self) -> None:
+        self._over = True
 
-    def wanted(self) -> bool:
-        return self._wanted
+    def over(self) -> bool:
+        return self._over
+
+    def begin(self, number: int) -> int:
+        """How often this chunk has been begun, now included."""
+        self._begun[number] = self._begun.get(number, 0) + 1
+        return self._begun[number]
 
 
-def _hand_on(wanted: threading.Event, over: threading.Event, stop: Any) -> None:
+class _OverError(Exception):
+    """The run is over, and this worker is in the middle of a chunk."""
+
+
+def _hand_on(wanted: threading.Event, over: threading.Event, register: Any) -> None:
     """Tell the workers when a stop is wanted, even while the driver waits for them, until the run is over."""
     while not over.wait(0.1):
         if wanted.is_set():
-            stop.set.remote()
+            register.end.remote()
             return
 
 
@@ -226,6 +234,7 @@ class _Labeller:
         self._order = order
         self._loaded = False
         self._failed = b""
+        self._asked_at = time.monotonic()
 
     def _load(self) -> None:
         """At the first chunk, where an error can be handed on."""
@@ -250,19 +259,49 @@ class _Labeller:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
         (number,) = batch["chunk"].tolist()
         try:
-            if not self._failed and not _stopped(self._order.stop):
+            if not self._failed:
+                self._stop_if_over()
+                self._begin(int(number))
                 return self._labelled(int(number))
+        except _OverError:
+            return {"error": [b""], "part": [b""], "labels": [b""], "rejects": [b""]}
         except ArxivclfError as error:
             # Of what is raised here Ray hands on the text alone, with much around it.
             self._failed = json.dumps([type(error).__name__, str(error)]).encode()
         return {"error": [self._failed], "part": [b""], "labels": [b""], "rejects": [b""]}
+
+    def _begin(self, number: int) -> None:
+        if self._asked("begin", number) > _ATTEMPTS:
+            raise DataError(
+                f"worker {socket.gethostname()}: chunk {number:,} ended its worker {_ATTEMPTS} times, most likely for"
+                " lack of memory; a smaller --chunk-rows may help"
+            )
+
+    def _stop_if_over(self, papers: int = 0) -> None:
+        """_OverError once the run is over; asked once a second at most while papers are labelled."""
+        if papers and time.monotonic() - self._asked_at < 1.0:
+            return
+        if self._asked("over"):
+            raise _OverError
+
+    def _asked(self, what: str, *about: int) -> Any:
+        import ray
+        from ray.exceptions import RayError
+
+        self._asked_at = time.monotonic()
+        try:
+            return ray.get(getattr(ray.get_actor(self._order.register), what).remote(*about))
+        except (RayError, ValueError):
+            # It is where the driver is: without it there is no run.
+            raise _OverError from None
 
     def _labelled(self, number: int) -> dict[str, list[bytes]]:
         if not self._loaded:
             self._load()
         place, papers, rejects = self._chunk(number)
         prepared = self._classifier.prepare(papers) if len(papers) else None
-        part, table, rejects = finished(place, prepared, rejects, self._classifier, self._order.work.layout)
+        layout, advance = self._order.work.layout, self._stop_if_over
+        part, table, rejects = finished(place, prepared, rejects, self._classifier, layout, advance)
         buffer = io.BytesIO()
         table.write_parquet(buffer)
         told = [[one.source, one.unit, one.row, one.id, one.reason, one.raw] for one in rejects]
@@ -330,17 +369,6 @@ def _on_this_node() -> dict[str, Any]:
 
     here = ray.get_runtime_context().get_node_id()
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False)}
-
-
-def _stopped(name: str) -> bool:
-    """Whether the run is over, by its actor of this name; also where that is gone, and its driver with it."""
-    import ray
-    from ray.exceptions import RayError
-
-    try:
-        return bool(ray.get(ray.get_actor(name).wanted.remote()))
-    except (RayError, ValueError):
-        return True
 
 
 def _resources() -> dict[str, float]:

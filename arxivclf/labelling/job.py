@@ -137,8 +137,7 @@ def refuse_other(parts: Parts, output: str, rejects: str, job: Job, overwrite: b
     unfinished = parts.job()
     if overwrite or unfinished == job:
         return
-    if not is_remote(rejects) and not holds_rejects(Path(rejects)):
-        raise UsageError(f"{rejects}: there already, and no rejects of ours; --rejects names another file")
+    refuse_foreign_rejects(rejects)
     if unfinished is not None:
         raise UsageError(
             f"{output}: an unfinished run of it differs in {_differences(job, unfinished)}; --overwrite starts anew,"
@@ -148,6 +147,12 @@ def refuse_other(parts: Parts, output: str, rejects: str, job: Job, overwrite: b
         found = _found(output)
         why = f" and differs in {_differences(job, found['job'])}" if found is not None else ""
         raise UsageError(f"{output}: there already{why}; --overwrite replaces it, -o names another file")
+
+
+def refuse_foreign_rejects(rejects: str) -> None:
+    """Raise UsageError if the rejects would take the place of something else."""
+    if not is_remote(rejects) and not holds_rejects(Path(rejects)):
+        raise UsageError(f"{rejects}: there already, and no rejects of ours; --rejects names another file")
 
 
 def refuse_input_as_output(names: Sequence[str], output: str, rejects: str) -> None:

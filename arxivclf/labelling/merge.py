@@ -16,7 +16,7 @@ from arxivclf.labelling import job as jobs
 from arxivclf.labelling.census import stop_if
 from arxivclf.labelling.job import LabelSummary
 from arxivclf.labelling.parts import Job, Part, Parts
-from arxivclf.labelling.sink import open_sink
+from arxivclf.labelling.sink import check_form, open_sink
 from arxivclf.stopping import stopping
 
 
@@ -26,6 +26,7 @@ def merge(output: str) -> LabelSummary:
     started = time.monotonic()
     if is_remote(output):
         raise UsageError(f"{output}: parts lie beside a local output, and on no remote store")
+    check_form(output, pl.Schema())
     if not Parts(Path(output)).folder.is_dir():
         there = "the labels are whole" if Path(output).exists() else "there is nothing to merge"
         raise UsageError(f"{output}: no parts beside it; {there}")

@@ -172,9 +172,11 @@ class Parts:
             self.clear()
         if not self._lines(self._manifest):
             self._append(job)
-        if any(self._lines(manifest)[:1] not in ([], [job]) for manifest in self._manifests()):
-            # Of two jobs that began at the same time.
-            raise self._busy()
+        for manifest in self._manifests():
+            if self._lines(manifest)[:1] not in ([], [job]):
+                # Of two jobs that began at the same time the other must have ended before its work began.
+                self._refuse_live("lock*")
+                manifest.unlink(missing_ok=True)
         self.look()
 
     def look(self) -> None:

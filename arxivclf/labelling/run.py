@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import polars as pl
+
 from arxivclf.config import LabelSettings
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.rejects import RejectsFile
+from arxivclf.corpus.rejects import rejects_at
 from arxivclf.corpus.snapshot import Snapshot, stem
 from arxivclf.corpus.sources import fetch, is_remote, resolve
 from arxivclf.errors import DataError, UsageError
@@ -45,6 +47,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
     output = settings.output or f"{stem(settings.snapshots[0])}.labels.parquet"
     rejects = settings.rejects or jobs.beside(output)
     shard = Shard.of(settings.shard) if settings.shard is not None else None
+    check_form(output, pl.Schema())
     jobs.refuse_input_as_output(names, output, rejects)
     if output == STANDARD_OUTPUT and (shard is not None or settings.engine != "local"):
         raise UsageError("standard output takes the labels of one run on one machine; -o names a file")
@@ -54,6 +57,8 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         parts: Parts | None = None
         if output == STANDARD_OUTPUT:
             folder = Path(stack.enter_context(TemporaryDirectory()))
+            if not settings.overwrite:
+                jobs.refuse_foreign_rejects(rejects)
         else:
             place = Path(Path(output).name) if is_remote(output) else Path(output)
             parts = stack.enter_context(Parts(place, shard))
@@ -129,7 +134,7 @@ def _engine(settings: LabelSettings, stack: ExitStack) -> Engine:
 def _stream(finished: Iterator[Finished], output: str, rejects: str, layout: Layout) -> list[Part]:
     """Write labels as they come, to standard output, which nothing can be merged into later."""
     made = []
-    with RejectsFile(Path(rejects)) as file, open_sink(output, layout.schema(), {}) as sink:
+    with rejects_at(rejects) as file, open_sink(output, layout.schema(), {}) as sink:
         for part, table, rejected in finished:
             sink.write(table)
             file.write(rejected)

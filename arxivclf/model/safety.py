@@ -37,6 +37,13 @@ def refuse_unsafe(folder: Path) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists() and "auto_map" in read_json(folder / name):
             raise ModelError(f"{folder}: refused, for {name} asks for code of the model's own (auto_map)")
+    # Either may have transformers load pickled weights.
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder}: refused, for it is an adapter (adapter_config.json), and not merged into its model"
+        )
+    if (folder / "config.json").exists() and "transformers_weights" in read_json(folder / "config.json"):
+        raise ModelError(f"{folder}: refused, for config.json names weights of its own (transformers_weights)")
     own_code = sorted(folder.rglob("*.py"))
     if own_code:
         raise ModelError(f"{folder}: refused, for it brings code of its own ({own_code[0].name})")

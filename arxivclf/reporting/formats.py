@@ -34,7 +34,7 @@ def as_json(found: Found) -> str:
 def as_table(found: Found) -> str:
     """What a terminal of 100 columns shows, without colours."""
     out = io.StringIO()
-    console = Console(file=out, width=100, color_system=None)
+    console = Console(file=out, width=100, color_system=None, markup=False, emoji=False)
     for part in tables(found):
         console.print(part)
     return out.getvalue()

@@ -84,6 +84,7 @@ class LabelsFile:
             raise DataError(f"{self.path}: cannot be read: {one_line(error)}") from None
         if not len(table):
             raise DataError(f"{self.path}: holds no rows")
+        table = table.with_columns(_as_text(table.get_column(name)) for name in table.columns)
         if "id" in table.columns:
             table = table.with_columns(pl.col("id").cast(pl.String))
         answers = [name for name in table.columns if name in self.names or name.endswith("_truth")]
@@ -198,6 +199,16 @@ def _read(path: Path) -> pl.LazyFrame:
         raise UsageError(f"{path}: no such file") from None
     except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise DataError(f"{path}: not a whole table of labels: {one_line(error)}") from None
+
+
+def _as_text(column: pl.Series) -> pl.Series:
+    """A column of lists or records as text, the items of a list with blanks between; any other as it is."""
+    if isinstance(column.dtype, pl.List) and not column.dtype.inner.is_nested():
+        return column.cast(pl.List(pl.String)).list.join(" ", ignore_nulls=True)
+    if column.dtype.is_nested():
+        said = [None if value is None else json.dumps(value, default=str) for value in column.to_list()]
+        return pl.Series(column.name, said, pl.String)
+    return column
 
 
 def _typed(read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:

@@ -313,8 +313,8 @@ def drift_tables(found: Drift) -> Iterator[Text | Table]:
     yield Text.assemble(
         "\n",
         ("words", "bold"),
-        f"  of a new paper's words {words.unseen_now:.2%} are in none of the earlier papers, of an earlier paper's"
-        f" {words.unseen_before:.2%} in none of the others ({words.now:,} and {words.before:,} papers; Welch's test, p"
+        f"  of a new paper's words {words.unseen_now:.2%} are in none of a sample of the earlier papers, of"
+        f" an earlier paper's {words.unseen_before:.2%} ({words.now:,} and {words.before:,} papers; Welch's test, p"
         f" {told_p(words.p)})",
     )
     if words.new:

@@ -116,7 +116,9 @@ class Dataset:
 
 
 def check(settings: TrainSettings) -> None:
-    """Raise DataError or UsageError at once if one of the files that a training reads cannot be read."""
+    """Raise DataError or UsageError at once if one of the files that a training reads cannot be read, or is missing."""
+    if settings.validation_label is not None and settings.validation is None:
+        raise UsageError(f"validation-label {settings.validation_label}: there is no --validation set that it is of")
     for paths in (
         settings.snapshots,
         *((path,) for path in (settings.validation, settings.weak_negatives, settings.exclude) if path),
@@ -149,10 +151,12 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
 
     kept = pl.DataFrame()
     hashes: list[pl.Series] = []
+    all_hashes: list[pl.Series] = []
     for chunk in read("the dump", settings.snapshots, _naming(settings)):
         papers = chunk.papers
         counts["papers"] += len(papers)
         counts["ids_restored"] += count_restored(papers)
+        all_hashes.append(papers.get_column("key").hash())
         recent = papers.filter(pl.col("year").fill_null(settings.since) >= settings.since)
         counts["before_since"] += len(papers) - len(recent)
         known = _with_truth(recent, task)
@@ -188,7 +192,8 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         ]
         validation = _last_of_each(pl.concat(parts)).filter(~left_out) if parts else pl.DataFrame()
         if not len(validation):
-            raise DataError(f"{settings.validation}: no paper with a truth for {', '.join(task.names)}")
+            outside = f" outside {settings.exclude}" if parts and settings.exclude is not None else ""
+            raise DataError(f"{settings.validation}: no paper with a truth for {', '.join(task.names)}{outside}")
         shared = pl.col("key").is_in(_keys_of(validation).implode())
         counts["shared_with_validation"] = int(chosen.select(shared.sum()).item())
         chosen = chosen.filter(~shared)
@@ -223,8 +228,8 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         ]
         if not parts:
             raise DataError(f"{settings.weak_negatives}: no paper in it")
-        # Of the whole dump: what a sample left of it may be positive, too.
-        ours = pl.col("key").hash().is_in(every_key.implode()) | pl.col("key").is_in(
+        # Of the whole dump: what was not taken of it may be positive, too.
+        ours = pl.col("key").hash().is_in(pl.concat(all_hashes).implode()) | pl.col("key").is_in(
             by_side[VALIDATION].get_column("key").implode()
         )
         weak = _weak_negatives(pl.concat(parts).filter(~ours, ~left_out), task, len(every) + per_pass, settings)

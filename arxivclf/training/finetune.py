@@ -163,13 +163,20 @@ def finetune(
     logits: Scores | None = None
     before, started = stand.seconds, time.monotonic()
     papers: Papers | None = None
+
+    def take(number: int) -> None:
+        nonlocal papers
+        if papers is not (papers := dataset.of_pass(number)):
+            with watcher.stage("Tokenising", len(papers)):
+                run.take(papers, _tokenize(encoder, papers, watcher))
+
+    # The first before a stop is asked for in good order, which this would keep waiting.
+    take(min(len(stand.history), len(run.ends) - 1))
     with stopping() as wanted:
         for number in range(len(stand.history), len(run.ends)):
             if stand.stopped:
                 break
-            if papers is not (papers := dataset.of_pass(number)):
-                with watcher.stage("Tokenising", len(papers)):
-                    run.take(papers, _tokenize(encoder, papers, watcher))
+            take(number)
             end = run.ends[number]
             start = run.ends[number - 1] if number else 0
             name = "Training" if len(run.ends) == 1 else f"Pass {number + 1} of {len(run.ends)}"

@@ -82,7 +82,9 @@ class Processes:
 def count_asked_for() -> Processes:
     """What torchrun said in the environment; one process where it said nothing."""
     try:
-        return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        # A rank alone is none of torchrun's.
+        return Processes(int(os.environ.get("RANK", "0")) if count > 1 else 0, count)
     except ValueError:
         raise DeviceError("RANK and WORLD_SIZE are set, but not to numbers; torchrun sets them") from None
 

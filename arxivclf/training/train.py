@@ -37,7 +37,7 @@ from arxivclf.model.folder import (
 from arxivclf.model.hub import Pushed, check_push, push
 from arxivclf.model.labels import Flags, Layout, Scores
 from arxivclf.model.linear import Linear
-from arxivclf.progress import Watcher
+from arxivclf.progress import Watcher, is_first
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold, calibration_error
 from arxivclf.reporting.report import Report, compared
 from arxivclf.training import card, linear
@@ -73,7 +73,7 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     ModelError, DeviceError or MissingExtraError, and then leaves what was there as it was; a checkpoint stays.
     HubError comes before the training, or for a finished model that could not be pushed.
     """
-    first = os.environ.get("RANK", "0") == "0"
+    first = is_first()
     watcher = (watcher if first else None) or Watcher()
     several = os.environ.get("WORLD_SIZE", "1") != "1"
     if not settings.snapshots:
