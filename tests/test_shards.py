@@ -181,12 +181,8 @@ def test_shards_that_begin_at_the_same_time(tmp_path: Path) -> None:
     with Parts(tmp_path / "x.parquet", Shard(0, 3)) as one:
         one.begin(job)
         assert one.job() == job
-        assert sorted(path.name for path in folder.glob("manifest*")) == [
-            "manifest-0-of-3.jsonl",
-            "manifest-1-of-3.jsonl",
-        ]
-    for path in folder.glob("manifest*"):
-        path.unlink()
+        assert {path.name[:10] for path in folder.glob("manifest*")} == {"manifest-0", "manifest-1"}
+    (folder / "manifest-1-of-3.jsonl").unlink()
     folder.rmdir()
     assert not (tmp_path / ".x.parquet.parts").exists()
 

@@ -62,7 +62,9 @@ def refuse_log_into(log_json: str | None, inputs: Iterable[str | None]) -> None:
     for name in filter(None, inputs):
         place = Path(name).resolve()
         among = log.parent == place and is_dump(log.name)
-        if log == place or among or (glob.has_magic(name) and fnmatch.fnmatch(str(log), str(place))):
+        # Two stars stand for any folders, or for none.
+        patterns = {str(place), str(place).replace("**/", "")} if glob.has_magic(name) else set()
+        if log == place or among or any(fnmatch.fnmatch(str(log), pattern) for pattern in patterns):
             raise click.UsageError(f"--log-json {log_json}: is a file that is read")
 
 

@@ -166,7 +166,8 @@ class Parts:
 
     def begin(self, job: Job) -> None:
         """Start, or go on where a killed run of the same job was; parts that changed since then are made anew."""
-        if self.job() not in (None, job):
+        jobs = [first for manifest in self._manifests() for first in self._lines(manifest)[:1]]
+        if jobs and job not in jobs:
             # What others are at must not vanish under their hands.
             self._refuse_live("lock*")
             self.clear()
