@@ -51,7 +51,8 @@ class Gate:
 
     The evidence: of `papers` validation papers the linear model decided the share `decided`, and `disagreements` of
     them got another label than the model gives without its gate. With 95 % confidence no more than `bound` of all
-    papers like these do (Clopper and Pearson 1934, one-sided), which `risk` allows.
+    papers like these do (Clopper and Pearson 1934, one-sided), which `risk` allows; of several labels with that
+    confidence for all of them together (each at its share of what is left, Bonferroni).
     """
 
     low: float
@@ -80,12 +81,15 @@ class Gate:
         return cls(**content)
 
 
-def find_gate(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float, risk: float) -> Gate | None:
+def find_gate(
+    scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float, risk: float, of_labels: int = 1
+) -> Gate | None:
     """The gate that decides most papers and keeps to `risk`, from validation papers; None where none does.
 
     `scores` are linear scores in [0, 1], float32 (papers,); `labels` are what the model gives without its gate, bool
-    (papers,), from a score of `threshold` in (0, 1) on.
+    (papers,), from a score of `threshold` in (0, 1) on; `of_labels` is how many labels the model has.
     """
+    confidence = 1 - (1 - CONFIDENCE) / of_labels
     given, wanted = np.asarray(scores, np.float32), np.asarray(labels, bool)
     middle = _log_odds(threshold)
     found = None
@@ -95,7 +99,7 @@ def find_gate(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float, ri
             continue
         decided = (given <= np.float32(low)) | (given >= np.float32(high))
         disagreements = int((decided & ((given >= threshold) != wanted)).sum())
-        bound = upper_bound(disagreements, len(given))
+        bound = upper_bound(disagreements, len(given), confidence)
         if bound > risk:
             break
         found = Gate(low, high, len(given), disagreements, bound, float(decided.mean()), risk)

@@ -77,6 +77,7 @@ class Joint:
                     scores[known[:, at], at] >= threshold,
                     threshold,
                     settings.gate_risk,
+                    len(names),
                 )
                 for at, (name, threshold) in enumerate(thresholds.items())
             }
