@@ -139,11 +139,11 @@ def test_too_few_papers_make_no_gate():
 
     assert find_gate(scores, labels, 0.5, 0.002) is None  # 1,497 papers without a fault are the fewest.
     assert find_gate(np.tile(scores, 2), np.tile(labels, 2), 0.5, 0.002) is not None
-    # Where five labels are to hold together it takes 2,302: (1 - .002)^n = .05 / 5.
-    more = np.tile(scores, 2)[:2_301], np.tile(labels, 2)[:2_301]
+    # Where five labels are to hold together it takes 2,301: (1 - .002)^n = .05 / 5.
+    more = np.tile(scores, 2)[:2_300], np.tile(labels, 2)[:2_300]
     one = find_gate(*more, 0.5, 0.002, 1)
     assert one is not None
-    assert one.bound == upper_bound(0, 2_301, 0.95)
+    assert one.bound == upper_bound(0, 2_300, 0.95)
     assert find_gate(*more, 0.5, 0.002, 5) is None
     assert find_gate(np.tile(scores, 2), np.tile(labels, 2), 0.5, 0.002, 5) is not None
     assert find_gate(scores[:0], labels[:0], 0.5, 0.002) is None
