@@ -23,7 +23,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from arxivclf import LabelSettings, Task, label
-from arxivclf.labelling import local
+from arxivclf.labelling import run
 from arxivclf.labelling.classifier import Classifier
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "papers.jsonl"
@@ -69,7 +69,7 @@ def write_dump(path: Path, papers: int) -> None:
 
 def work(dump: str, model: str) -> None:
     if model == "stub":
-        local._load = lambda settings: Classifier((Stub(),))  # type: ignore[arg-type]
+        run.load = lambda settings: Classifier((Stub(),))  # type: ignore[arg-type]
     summary = label(LabelSettings((dump,), (model,), output=f"{dump}.labels.parquet"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

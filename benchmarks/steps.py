@@ -19,7 +19,7 @@ from typing import Any
 
 from arxivclf import LabelSettings, label
 from arxivclf.corpus.snapshot import Snapshot
-from arxivclf.labelling import classifier, local
+from arxivclf.labelling import classifier, run
 from arxivclf.labelling.classifier import Classifier
 from arxivclf.labelling.parts import Parts
 from arxivclf.model.classifier import Model
@@ -29,14 +29,14 @@ SECONDS: dict[str, float] = defaultdict(float)
 # A step within another is told apart from it.
 STEPS: list[tuple[str, Any, str]] = [
     ("loading the model", Classifier, "load"),
-    ("counting", local, "take_census"),
+    ("counting", run, "take_census"),
     ("preparing", Classifier, "prepare"),
     ("of it cleaning", classifier, "compose"),
     ("of it linear model", Linear, "logits_of_many"),
     ("of it tokenising", Model, "tokenize"),
     ("scoring", Classifier, "finish"),
     ("writing parts", Parts, "add"),
-    ("merging", local, "make_output"),
+    ("merging", run, "make_output"),
 ]
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from string import ascii_lowercase, digits, punctuation
 from tempfile import TemporaryDirectory
@@ -23,6 +24,13 @@ from arxivclf.corpus.sources import fetch, resolve
 # A tiny model is computed before a second thread has woken up; and where something else runs, too, threads that wait
 # for each other make a test ten times slower. The processes that tests start inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+with suppress(ImportError):
+    # A busy machine makes no property untrue. (The environment of tests/xla has no hypothesis.)
+    from hypothesis import settings
+
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
 
 # What is remembered of one run must not decide in another.
 _CACHE = TemporaryDirectory()

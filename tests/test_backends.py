@@ -22,19 +22,26 @@ from arxivclf.model import backends, packed
 from arxivclf.model.backends import Candidate, Checked, Judge, Reference, candidates, check, choose
 from arxivclf.model.calibration import sigmoid
 from arxivclf.model.compiled import Compiled
-from arxivclf.model.devices import Device, find
+from arxivclf.model.devices import Device, bfloat16_is_fast, find
 from arxivclf.model.encoder import Encoder
 from arxivclf.model.first_token import fits
 from arxivclf.model.packed import Packed
 from arxivclf.model.safety import REFERENCE_FILE
 
-VNNI = bool(torch.cpu.get_capabilities().get("avx512_vnni"))
-BFLOAT16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-_ABLE = {"float32": True, "bfloat16": BFLOAT16, "int8": VNNI}
+CAPABILITIES = torch.cpu.get_capabilities()
+BFLOAT16 = bfloat16_is_fast(torch.device("cpu"))[0]
+# What is used on this processor, and float32.
+ABLE = {(one.engine, one.kind) for one in candidates(find("cpu"), CAPABILITIES, openvino=True)}
 WAYS = [
-    pytest.param(engine, kind, marks=pytest.mark.skipif(not able, reason=f"this processor is not made for {kind}"))
+    pytest.param(
+        engine,
+        kind,
+        marks=pytest.mark.skipif(
+            kind != "float32" and (engine, kind) not in ABLE, reason=f"this processor is not made for {kind}"
+        ),
+    )
     for engine in ("torch", "openvino")
-    for kind, able in _ABLE.items()
+    for kind in ("float32", "bfloat16", "int8")
 ]
 JUDGE = Judge(
     lambda linear_logits, logits: sigmoid(logits.astype(np.float64)).astype(np.float32), [0.5, 0.5], "sigmoid"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,12 +90,6 @@ def test_chips_are_known_by_their_numbers(tmp_path: Path, monkeypatch: pytest.Mo
 def test_one_module_alone_knows_torch_xla() -> None:
     package = Path(devices.__file__).parents[1]
     assert [path.name for path in package.rglob("*.py") if "import torch_xla" in path.read_text()] == ["xla.py"]
-
-
-def test_looking_for_a_device_starts_nothing_of_xla() -> None:
-    code = "import sys; from arxivclf.model.devices import find; find('auto'); print('torch_xla' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
 
 
 def test_widths_end_at_the_longest_text() -> None:

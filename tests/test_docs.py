@@ -55,7 +55,7 @@ def test_the_section_holds_exactly_one_command_line(name: str) -> None:
 COMMAND_LINES = sorted(
     set(
         re.findall(
-            r"arxivclf ((?:train|label|report|tasks|push)[^\n`&]*)",
+            r"arxivclf ((?:train|label|merge|report|tasks|push)[^\n`&]*)",
             "\n".join(fences(README)) + "\n" + "\n".join(re.findall(r"`(arxivclf [^`]*)`", README)),
         )
     )

@@ -58,8 +58,10 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     for folder in (whole, killed):
         folder.mkdir()
         write_dump(folder / "dump.jsonl", 1_200)
+    # The first also finds out how to compute here.
+    subprocess.run([*command(whole), "--limit", "10"], cwd=whole, check=True, capture_output=True)
     started = time.monotonic()
-    subprocess.run(command(whole), cwd=whole, check=True, capture_output=True)
+    subprocess.run([*command(whole), "--overwrite"], cwd=whole, check=True, capture_output=True)
     took = time.monotonic() - started
     expected = digest(whole)
     job = {f"out.{form}.job.json"} if form != "parquet" else set()
@@ -69,10 +71,12 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     moments = random.Random(form)
     kills = 0
     while kills < kills_wanted:
+        manifest = killed / f".out.{form}.parts/manifest.jsonl"
+        before = size_of(manifest)
         with subprocess.Popen(
             command(killed), cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as process:
-            wait_for_parts(process, killed / f".out.{form}.parts/manifest.jsonl")
+            wait_for_more(process, manifest, before)
             time.sleep(moments.uniform(0, 0.2 * took))
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -88,12 +92,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     assert digest(killed) == expected
 
 
-def wait_for_parts(process: subprocess.Popen[bytes], manifest: Path) -> None:
-    """Until the run has begun to work: its manifest is there and newer than the process."""
-    born = time.time()
-    while process.poll() is None and time.time() - born < 60:
-        if manifest.exists() and (manifest.stat().st_mtime > born or time.time() - born > 2):
-            return
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def wait_for_more(process: subprocess.Popen[bytes], manifest: Path, before: int) -> None:
+    """Until the run has begun to work: there is more in its manifest than before."""
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until and size_of(manifest) <= before:
         time.sleep(0.005)
 
 

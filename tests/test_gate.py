@@ -137,15 +137,17 @@ def test_a_gate_says_what_it_was_found_by():
 def test_too_few_papers_make_no_gate():
     scores, labels = np.array([0.001, 0.999] * 700, np.float32), np.array([False, True] * 700)
 
-    assert find_gate(scores, labels, 0.5, 0.002) is None  # 1,497 papers without a fault are the fewest.
-    assert find_gate(np.tile(scores, 2), np.tile(labels, 2), 0.5, 0.002) is not None
+    # 1,497 papers without a fault are the fewest: (1 - .002)^n = .05.
+    fewest = np.tile(scores, 2)[:1_497], np.tile(labels, 2)[:1_497]
+    assert find_gate(*(each[1:] for each in fewest), 0.5, 0.002) is None
+    assert find_gate(*fewest, 0.5, 0.002) is not None
     # Where five labels are to hold together it takes 2,301: (1 - .002)^n = .05 / 5.
     more = np.tile(scores, 2)[:2_300], np.tile(labels, 2)[:2_300]
     one = find_gate(*more, 0.5, 0.002, 1)
     assert one is not None
     assert one.bound == upper_bound(0, 2_300, 0.95)
     assert find_gate(*more, 0.5, 0.002, 5) is None
-    assert find_gate(np.tile(scores, 2), np.tile(labels, 2), 0.5, 0.002, 5) is not None
+    assert find_gate(np.tile(scores, 2)[:2_301], np.tile(labels, 2)[:2_301], 0.5, 0.002, 5) is not None
     assert find_gate(scores[:0], labels[:0], 0.5, 0.002) is None
 
 
@@ -320,6 +322,8 @@ def test_the_gate_is_judged_by_papers_that_taught_nobody(tmp_path: Path):
     split = len(dataset.validation) - 100
     assert 100 < split < 200
     assert [gate.papers for gate in joint.gates] == [100, split]
+    for gate in joint.gates:
+        assert gate.bound == pytest.approx(upper_bound(gate.disagreements, gate.papers, 1 - 0.05 / 2))
 
 
 def test_what_is_excluded_takes_no_part(cli: Callable[..., Result]):

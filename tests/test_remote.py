@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import filelock
 import polars as pl
 import pytest
 from click.testing import Result
@@ -109,6 +110,15 @@ def test_a_remote_output_appears_whole_or_not_at_all(bucket: Any) -> None:
         stream.write(b"second")
     assert names(bucket) == ["labels.jsonl"]
     assert bucket.Object("labels.jsonl").get()["Body"].read() == b"second"
+
+
+def test_two_runs_from_one_folder_cannot_write_one_output(cli: Callable[..., Result], bucket: Any) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(3))
+    Path(".x.parquet.parts").mkdir()
+    with filelock.FileLock(".x.parquet.parts/lock"):
+        line = error_line(cli("label", "dump.jsonl", "--model", "bundled", "-o", f"s3://{bucket.name}/x.parquet"), 1)
+    assert "another run is writing it" in line
+    assert names(bucket) == []
 
 
 def test_rejects_of_a_refused_dump_are_where_it_is_said(cli: Callable[..., Result], bucket: Any) -> None:

@@ -49,41 +49,38 @@ class Listener(Watcher):
         self.said.append(text)
 
 
+# With all that a checkpoint must keep: several passes, dropout, a schedule, other papers in each pass.
+SMALL: dict[str, Any] = {
+    "since": 1990,
+    "max_tokens": 24,
+    "undersample": 1.0,
+    "learning_rate": 3e-3,
+    "dropout": True,
+}
+
+
 @pytest.fixture
 def how(tiny_base: Path, tmp_path: Path) -> dict[str, Any]:
-    """Settings with all that a checkpoint must keep: several passes, dropout, a schedule, a checkpoint at each step."""
-    return {
-        "snapshots": (str(PAPERS),),
-        "base": str(tiny_base),
-        "output": str(tmp_path / "model"),
-        "since": 1990,
-        "epochs": 2.5,
-        "max_tokens": 24,
-        "undersample": 1.0,
-        "learning_rate": 3e-3,
-        "dropout": True,
-        "checkpoint_minutes": 0.0,
-    }
+    """Settings with a checkpoint at each step."""
+    where = {"snapshots": (str(PAPERS),), "base": str(tiny_base), "output": str(tmp_path / "model")}
+    return where | SMALL | {"epochs": 2.5, "checkpoint_minutes": 0.0}
+
+
+def without_a_cut(base: Path, folder: Path, **how: Any) -> Path:
+    where: dict[str, Any] = {"base": str(base), "output": str(folder / "model"), "checkpoint_minutes": 1e9}
+    train(TrainSettings((str(PAPERS),), **where, **SMALL, **how))
+    return folder / "model"
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole") / "model"
-    train(
-        TrainSettings(
-            (str(PAPERS),),
-            base=str(tiny_base),
-            output=str(folder),
-            since=1990,
-            epochs=2.5,
-            max_tokens=24,
-            undersample=1.0,
-            learning_rate=3e-3,
-            dropout=True,
-            checkpoint_minutes=1e9,
-        )
-    )
-    return folder
+    return without_a_cut(tiny_base, tmp_path_factory.mktemp("whole"), epochs=2.5)
+
+
+@pytest.fixture(scope="module")
+def long(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of thirty passes, the last of which is kept."""
+    return without_a_cut(tiny_base, tmp_path_factory.mktemp("long"), epochs=30.0, patience=0)
 
 
 def losses(folder: Path) -> list[str]:
@@ -152,10 +149,9 @@ def step_of(checkpoint: Path) -> int:
         return int(json.loads(file.metadata()["job"])["state"]["step"])
 
 
-def test_killed_at_random_moments_it_goes_on(how: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_at_random_moments_it_goes_on(how: dict[str, Any], long: Path, tmp_path: Path) -> None:
     how |= {"epochs": 30.0, "patience": 0}
-    train(TrainSettings(**{**how, "output": str(tmp_path / "whole/model"), "checkpoint_minutes": 1e9}))
-    steps = pl.read_csv(tmp_path / "whole/model/training.csv").get_column("step").max()
+    steps = pl.read_csv(long / "training.csv").get_column("step").max()
     assert steps > 100
     reached = 0
     for _ in range(2):
@@ -170,25 +166,28 @@ def test_killed_at_random_moments_it_goes_on(how: dict[str, Any], tmp_path: Path
     assert process.wait() == 0
     told = [event["text"] for event in read_jsonl(tmp_path / "log.jsonl") if event["event"] == "say"]
     assert f"Going on from step {reached:,} of {steps:,}" in told
-    assert losses(tmp_path / "model") == losses(tmp_path / "whole/model")
+    assert losses(tmp_path / "model") == losses(long)
     for name in ("model.safetensors", "test.labels.parquet"):
-        assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "whole/model" / name).read_bytes()
+        assert (tmp_path / "model" / name).read_bytes() == (long / name).read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_keeps_the_step_that_it_is_at(
-    how: dict[str, Any], uninterrupted: Path, tmp_path: Path, number: signal.Signals
+    how: dict[str, Any], long: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    how |= {"checkpoint_minutes": 1e9, "epochs": 400.0}
+    how |= {"checkpoint_minutes": 1e9, "epochs": 30.0, "patience": 0}
     process = start(how, tmp_path)
     log = tmp_path / "log.jsonl"
-    wait_for(lambda: log.exists() and '"stage": "Pass 1 of 400"' in log.read_text(), process)
+    wait_for(lambda: log.exists() and '"stage": "Pass 1 of 30"' in log.read_text(), process)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert stderr.decode().splitlines()[-1].endswith("interrupted")
     assert b"Traceback" not in stderr
     assert step_of(tmp_path / CHECKPOINT) > 0
+    assert start(how, tmp_path, "--resume").wait() == 0
+    assert losses(tmp_path / "model") == losses(long)
+    assert (tmp_path / "model/model.safetensors").read_bytes() == (long / "model.safetensors").read_bytes()
 
 
 def test_without_resume_an_unfinished_training_is_put_aside(

