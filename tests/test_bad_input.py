@@ -151,7 +151,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "config.json").write_text(
             json.dumps(json.loads((folder / "config.json").read_text()) | {"transformers_weights": "adapter_model.bin"})
         ),
-        "config.json names weights of its own",
+        "config.json names files of its own",
     ),
     "no config": (lambda folder: (folder / "config.json").unlink(), "cannot be loaded"),
     "half of the info": (lambda folder: half(folder / "arxivclf.json"), "arxivclf.json: cannot be read"),
@@ -189,7 +189,7 @@ def test_models_that_cannot_be_used(cli: Callable[..., Result], model: Path, fau
         ("code of its own", "code of its own"),
         ("asks for code", "asks for code"),
         ("an adapter", "it is an adapter"),
-        ("weights by another name", "names weights of its own"),
+        ("weights by another name", "names files of its own"),
     ],
 )
 def test_bases_that_could_run_code_are_refused(

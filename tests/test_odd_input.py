@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,8 @@ def test_events_do_not_go_among_the_dumps(cli: Callable[..., Result], model: Pat
         line = error_line(cli("label", dumps, "--model", model, "--log-json", log), 2)
         assert f"--log-json {log}: is a file that is read" in line
     assert Path("dump.jsonl").read_bytes() == before
-    assert cli("label", dumps, "--model", model, "--log-json", "sub/events").exit_code == 0
+    log = "sub/events" if "**" in dumps else "sub/events.jsonl"
+    assert cli("label", dumps, "--model", model, "--log-json", log).exit_code == 0
 
 
 def test_a_pattern_does_not_take_what_we_wrote_for_a_dump(cli: Callable[..., Result], model: Path) -> None:
@@ -224,6 +226,9 @@ def test_a_report_does_not_take_the_place_of_what_it_is_of(cli: Callable[..., Re
     for more in (("o.parquet",), (model, "--compare", "o.parquet"), (model, "--truth", "o.parquet")):
         assert "is no place for a report" in error_line(cli("report", *more, "-o", "o.parquet"), 2)
     assert Path("o.parquet").read_bytes() == before
+    shutil.copytree(model, "model")
+    for more in ((), ("model",), ("o.parquet", "--compare", "model")):
+        assert "is no place" in error_line(cli("report", *more, "-o", "model/test.labels.parquet"), 2)
     zero = cli("report", "o.parquet", "--compare", model, "--threshold", 0)
     assert "--threshold and --compare do not go together" in error_line(zero, 2)
 
@@ -242,6 +247,19 @@ def test_categories_however_they_are_parted(tmp_path: Path, told: Any, form: str
     found, reasons = read(write(tmp_path / f"dump.{form}", rows))
     assert reasons == []
     assert truth(Task.load(["ai"]), found)[0].to_list() == [True, False, None]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_labels_however_many_a_paper_has(tmp_path: Path, form: str) -> None:
+    said: list[Any] = [["ai", "cv"], ["deep space", "Robotics"], ["robotics and vision"], [], None]
+    rows = [{"id": f"W{n}", "text": "t", "label": labels} for n, labels in enumerate(said)]
+    write = write_jsonl if form == "jsonl" else write_parquet
+    found, reasons = read(write(tmp_path / f"dump.{form}", rows))
+    assert reasons == []
+    ai, cv, robotics = (series.to_list() for series in truth(Task.load(["ai", "cv", "robotics"]), found))
+    assert ai == [True, False, False, None, None]
+    assert cv == [True, False, False, None, None]
+    assert robotics == [False, True, False, None, None]
 
 
 def test_nested_columns_of_a_table_are_reported(cli: Callable[..., Result], tmp_path: Path) -> None:

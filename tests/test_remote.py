@@ -16,6 +16,7 @@ from click.testing import Result
 from conftest import error_line, papers, read_jsonl, write_jsonl, write_parquet
 
 from arxivclf.corpus.sources import remote_output, resolve
+from arxivclf.errors import DataError
 
 boto3 = pytest.importorskip("boto3", reason="boto3 comes with the extra 'test'")
 server = pytest.importorskip("moto.server", reason="moto comes with the extra 'test'")
@@ -101,6 +102,9 @@ def test_a_remote_output_appears_whole_or_not_at_all(bucket: Any) -> None:
     address = f"s3://{bucket.name}/labels.jsonl"
     with remote_output(address) as stream:
         stream.write(b"first")
+    # As a store does that takes no more.
+    with suppress(DataError), remote_output(f"s3://{bucket.name}/") as stream:
+        stream.write(b"nowhere")
     with suppress(KeyboardInterrupt), remote_output(address) as stream:
         stream.write(b"sec")
         raise KeyboardInterrupt

@@ -177,6 +177,7 @@ def test_shards_that_begin_at_the_same_time(tmp_path: Path) -> None:
     folder = tmp_path / ".x.parquet.parts"
     folder.mkdir()
     (folder / "manifest-1-of-3.jsonl").write_text('{"made": "otherwise"}\n')
+    (folder / "lock-2-of-3").touch()
     (folder / "manifest-2-of-3.jsonl").write_text('{"made": "up"}\n')
     with Parts(tmp_path / "x.parquet", Shard(0, 3)) as one:
         one.begin(job)

@@ -70,6 +70,16 @@ def test_slices_add_up_to_the_whole(labels: Path, by: str, key: pl.Expr) -> None
     assert sum(one.confusion.papers for one in slices.slices) == ai.confusion.papers == len(known)
 
 
+@pytest.mark.parametrize("between", [" ", ",", "; "])
+def test_the_primary_category_is_the_first_however_they_are_parted(tmp_path: Path, between: str) -> None:
+    frame = labels_of().with_columns(pl.col("categories").str.replace(" ", between, literal=True))
+    frame.write_parquet(tmp_path / "x.parquet")
+    (ai,) = report(tmp_path / "x.parquet", by=["primary", "archive"]).labels
+    primary, archive = ({one.value for one in slices.slices} for slices in ai.slices)
+    assert primary == {"cs.LG", "cs.CV", "math.CO", "hep-th", "stat.ML"}
+    assert archive == {"cs", "math", "hep-th", "stat"}
+
+
 def test_few_papers_are_not_judged(tmp_path: Path) -> None:
     labels_of(60).write_parquet(tmp_path / "few.parquet")
     (ai,) = report(tmp_path / "few.parquet", by=["year"]).labels

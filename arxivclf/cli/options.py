@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -61,11 +62,17 @@ def refuse_log_into(log_json: str | None, inputs: Iterable[str | None]) -> None:
     log = Path(log_json).resolve()
     for name in filter(None, inputs):
         place = Path(name).resolve()
-        among = log.parent == place and is_dump(log.name)
-        # Two stars stand for any folders, or for none.
-        patterns = {str(place), str(place).replace("**/", "")} if glob.has_magic(name) else set()
-        if log == place or among or any(fnmatch.fnmatch(str(log), pattern) for pattern in patterns):
+        if log == place or (log.parent == place and is_dump(log.name)) or (glob.has_magic(name) and _fits(log, name)):
             raise click.UsageError(f"--log-json {log_json}: is a file that is read")
+
+
+def _fits(path: Path, pattern: str) -> bool:
+    """Whether a glob would find an absolute path."""
+    whole = os.path.normpath(Path(glob.escape(str(Path.cwd())), pattern))
+    if "**" not in pattern:
+        return path.match(whole)
+    # Two stars stand for any folders, or for none.
+    return any(fnmatch.fnmatch(str(path), one) for one in (whole, whole.replace("**/", "")))
 
 
 def given(ctx: click.Context, settings: type[Any]) -> dict[str, Any]:

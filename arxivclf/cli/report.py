@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,7 @@ def command(
         raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
     path = labels or _MODEL
     if output is not None:
-        read = [Path(name).resolve() for name in (path, compare, drift, asked["truth"]) if name]
-        if not Path(output).name or Path(output).is_dir() or Path(output).resolve() in read:
-            raise UsageError(f"-o {output}: is no place for a report; name a file that is not read")
+        _refuse_input_as_output(output, (path, compare, drift), asked["truth"])
     found: Any
     if compare is not None or drift is not None:
         option = "--compare" if compare is not None else "--drift"
@@ -135,3 +134,14 @@ def command(
 
         with whole_file(Path(output)) as file:
             file.write(text.encode())
+
+
+def _refuse_input_as_output(output: str, labels: Sequence[str | None], truth: str | None) -> None:
+    """Raise UsageError if the report would take the place of what it is of, or is to be no file."""
+    from arxivclf.corpus.sources import resolve
+    from arxivclf.reporting.table import TEST_LABELS
+
+    names = [*filter(None, labels), *(resolve([truth]) if truth is not None else [])]
+    read = {Path(name, *more).resolve() for name in names for more in ([], [TEST_LABELS])}
+    if not Path(output).name or Path(output).is_dir() or Path(output).resolve() in read:
+        raise UsageError(f"-o {output}: is no place for a report; name a file that is not read")

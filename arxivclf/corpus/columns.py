@@ -17,8 +17,8 @@ from arxivclf.errors import DataError
 
 RAW = ("id", "title", "abstract", "text", "categories", "label", "created", "year")
 PAPER = (*RAW, "key", "listed", "row")
-# What may be a list of words as well as a text.
-LISTS = ("categories", "label")
+# What may be a list as well as a text, and what then stands between its items: labels may have several words.
+LISTS = {"categories": " ", "label": ", "}
 
 NO_ID, NUMERIC_ID, MALFORMED_ID = "no id", "numeric id", "malformed id"
 NOT_UTF8 = "not UTF-8"

@@ -122,7 +122,7 @@ def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str |
         except ValueError as error:
             return None, str(error)
     if name in LISTS and isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return " ".join(value), None
+        return LISTS[name].join(value), None
     if name in ("label", "year") and isinstance(value, bool | int | float):
         return str(value).lower(), None
     return None, f"{columns.names[name]} is no text"

@@ -128,7 +128,7 @@ def _frame(table: pl.DataFrame, columns: Columns, before: int, faults: pl.Series
             series[name], spelled = _abstracts(column)
             faults = _first(faults, ~spelled, "abstract_inverted_index is no index of words")
         elif name in LISTS and column.dtype == pl.List(pl.String):
-            series[name] = column.list.join(" ", ignore_nulls=True)
+            series[name] = column.list.join(LISTS[name], ignore_nulls=True)
         elif column.dtype.is_nested():
             series[name] = nothing
             faults = _first(faults, column.is_not_null(), f"{its_name} is no text")

@@ -84,9 +84,15 @@ def is_remote(path: str) -> bool:
 def remote_output(url: str) -> Iterator[BinaryIO]:
     """A file that is copied to a remote store when the block ends well; what was there stays until then."""
     system, path = _system(url)
+
+    def there() -> tuple[object, ...]:
+        found = system.get_file_info(path)
+        return found.type, found.size, found.mtime_ns
+
     try:
+        before = there()
         # However a stream to a store ends, what went into it is a file then. Beside the parts there is room.
-        with TemporaryFile(dir=".") as file:
+        with TemporaryFile(dir="." if os.access(".", os.W_OK) else None) as file:
             yield cast(BinaryIO, file)
             file.seek(0)
             try:
@@ -94,7 +100,8 @@ def remote_output(url: str) -> Iterator[BinaryIO]:
                     shutil.copyfileobj(file, stream, _BLOCK)
             except BaseException:
                 with suppress(OSError, ValueError):
-                    system.delete_file(path)
+                    if there() != before:
+                        system.delete_file(path)
                 raise
     except (OSError, ValueError) as error:
         raise DataError(f"{url}: cannot be written: {_one_line(error)}") from None

@@ -116,7 +116,12 @@ def _said(label: Label, task: Task) -> pl.Expr:
     # Which of several labels a bare yes or no would answer, nobody can tell.
     answer = pl.when(yes | no).then(yes) if len(task.labels) == 1 else pl.when(yes | no).then(None)
     silent = (word == "") | word.is_in(NO_WORDS) | word.str.contains(r"^[+-]?[0-9.]+(?:e[+-]?[0-9]+)?$")
-    by_label = answer.when(silent).then(None).when(~_are_categories(said)).then(word == label.name)
+    by_label = (
+        answer.when(silent)
+        .then(None)
+        .when(~_are_categories(said))
+        .then(word.str.contains(rf"(?:^|,\s*){re.escape(label.name)}(?:\s*,|$)"))
+    )
     if not label.categories:
         return by_label
     listed = pl.coalesce(pl.col("listed"), pl.when(_are_categories(said)).then(said)).str.strip_chars()

@@ -135,7 +135,7 @@ def _beside(output: str) -> Path:
 def refuse_other(parts: Parts, output: str, rejects: str, job: Job, overwrite: bool) -> None:
     """Raise UsageError if going on would do away with the labels, or the unfinished run, of another job."""
     unfinished = parts.job()
-    if overwrite or unfinished == job:
+    if overwrite or job in parts.jobs():
         return
     refuse_foreign_rejects(rejects)
     if unfinished is not None:

@@ -159,15 +159,15 @@ class Parts:
 
     def job(self) -> Job | None:
         """The job that the folder was begun for, None if it is new."""
-        for manifest in self._manifests():
-            for job in self._lines(manifest)[:1]:
-                return Job(job)
-        return None
+        return next(iter(self.jobs()), None)
+
+    def jobs(self) -> list[Job]:
+        """Those of all manifests: another one than that of the rest is of a run that ended at its start."""
+        return [Job(job) for manifest in self._manifests() for job in self._lines(manifest)[:1]]
 
     def begin(self, job: Job) -> None:
         """Start, or go on where a killed run of the same job was; parts that changed since then are made anew."""
-        jobs = [first for manifest in self._manifests() for first in self._lines(manifest)[:1]]
-        if jobs and job not in jobs:
+        if self.jobs() and job not in self.jobs():
             # What others are at must not vanish under their hands.
             self._refuse_live("lock*")
             self.clear()
@@ -176,7 +176,7 @@ class Parts:
         for manifest in self._manifests():
             if self._lines(manifest)[:1] not in ([], [job]):
                 # Of two jobs that began at the same time the other must have ended before its work began.
-                self._refuse_live("lock*")
+                self._refuse_live(f"lock{manifest.stem.removeprefix('manifest')}")
                 manifest.unlink(missing_ok=True)
         self.look()
 

@@ -77,7 +77,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
             done = jobs.already_done(output, job)
             if done is not None:
                 watcher.say(f"{output} holds these labels already")
-                if parts.job() in (None, job):
+                if all(one == job for one in parts.jobs()):
                     parts.finish()
                 return LabelSummary.of(done, output, rejects, 0, time.monotonic() - started, facts.bound)
             jobs.refuse_other(parts, output, rejects, job, settings.overwrite)

@@ -42,8 +42,10 @@ def refuse_unsafe(folder: Path) -> None:
         raise ModelError(
             f"{folder}: refused, for it is an adapter (adapter_config.json), and not merged into its model"
         )
-    if (folder / "config.json").exists() and "transformers_weights" in read_json(folder / "config.json"):
-        raise ModelError(f"{folder}: refused, for config.json names weights of its own (transformers_weights)")
+    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    for name in ("transformers_weights", "configuration_files"):
+        if name in config:
+            raise ModelError(f"{folder}: refused, for config.json names files of its own ({name})")
     own_code = sorted(folder.rglob("*.py"))
     if own_code:
         raise ModelError(f"{folder}: refused, for it brings code of its own ({own_code[0].name})")

@@ -208,7 +208,9 @@ def _words(first: pl.DataFrame, second: pl.DataFrame, texts: Sequence[str]) -> W
     new = never.unique(["paper", "word"]).group_by("word").len().filter(pl.col("len") >= _FEWEST_PAPERS_OF_A_WORD)
     # What twenty thousand papers have not may well be in one of millions.
     for part in first.iter_slices(_PAPERS_READ):
-        new = new.join(_words_of(part, texts).select("word").unique(), on="word", how="anti")
+        if not len(new):
+            break
+        new = new.join(_words_of(part, texts).select("word").join(new, on="word", how="semi"), on="word", how="anti")
     rows = new.sort(["len", "word"], descending=[True, False]).head(20).iter_rows()
     p = float(ttest_ind(shares[0], shares[1], equal_var=False).pvalue)
     before, now = (words.get_column("paper").n_unique() for words in (earlier, later))

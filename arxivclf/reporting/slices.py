@@ -119,6 +119,7 @@ def key_of(by: str, columns: Sequence[str]) -> pl.Expr:
     if source != by and by == "year":
         key = key.cast(pl.String).str.head(4)
     elif source != by:
-        key = key.str.strip_chars().str.split(" ").list.first()
+        # As categories may be parted: `corpus.tasks`.
+        key = key.str.extract(r"""([^\s,;"'\[\]]+)""", 1)
         key = key.str.split(".").list.first() if by == "archive" else key
     return key.cast(pl.String).fill_null(NO_VALUE)

@@ -18,7 +18,7 @@ from arxivclf.corpus.tasks import FALSE_WORDS, NO_WORDS, TRUE_WORDS
 from arxivclf.errors import DataError, ModelError, UsageError
 
 # The names are those of model.folder, which is too heavy to import for them.
-_TEST_LABELS, _INFO = "test.labels.parquet", "arxivclf.json"
+TEST_LABELS, _INFO = "test.labels.parquet", "arxivclf.json"
 
 ASSUMED_THRESHOLD = 0.5
 # A column that no file of labels has.
@@ -119,9 +119,9 @@ def gate_alone(path: str | Path) -> Mapping[str, Mapping[str, Any]]:
 def _labels_in(path: Path) -> Path:
     if not path.is_dir():
         return path
-    if not (path / _TEST_LABELS).exists():
-        raise ModelError(f"{path}: no {_TEST_LABELS} there; not a model that `arxivclf train` made")
-    return path / _TEST_LABELS
+    if not (path / TEST_LABELS).exists():
+        raise ModelError(f"{path}: no {TEST_LABELS} there; not a model that `arxivclf train` made")
+    return path / TEST_LABELS
 
 
 def shared(first: LabelsFile, second: LabelsFile, label: str | None) -> list[str]:

@@ -162,16 +162,19 @@ def finetune(
 
     logits: Scores | None = None
     before, started = stand.seconds, time.monotonic()
-    papers: Papers | None = None
+    taken: int | None = None
 
     def take(number: int) -> None:
-        nonlocal papers
-        if papers is not (papers := dataset.of_pass(number)):
+        nonlocal taken
+        draw = number if dataset.per_pass else 0
+        if draw != taken:
+            papers, taken = dataset.of_pass(number), draw
             with watcher.stage("Tokenising", len(papers)):
                 run.take(papers, _tokenize(encoder, papers, watcher))
 
-    # The first before a stop is asked for in good order, which this would keep waiting.
-    take(min(len(stand.history), len(run.ends) - 1))
+    if not stand.stopped and len(stand.history) < len(run.ends):
+        # Before a stop is asked for in good order, which this would keep waiting.
+        take(len(stand.history))
     with stopping() as wanted:
         for number in range(len(stand.history), len(run.ends)):
             if stand.stopped:
