@@ -39,7 +39,7 @@ MOST_CHANGED = 0.001
 
 _SPAN = "span."
 # To be raised when a backend begins to compute something else.
-_VERSION = 2
+_VERSION = 3
 
 
 Engine = Literal["openvino", "torch"]
