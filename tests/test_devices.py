@@ -16,7 +16,7 @@ from arxivclf.errors import DeviceError
 from arxivclf.model import devices, encoder, xla
 from arxivclf.model.batches import of_one_shape, pad, shape_of
 from arxivclf.model.devices import Device, find
-from arxivclf.training.finetune import share_of_rate
+from arxivclf.training.schedule import share_of_rate
 
 
 @pytest.fixture

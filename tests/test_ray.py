@@ -114,34 +114,29 @@ def test_the_same_bytes_as_the_local_engine(nodes: Nodes, tmp_path: Path, limit:
     assert found.papers == label(again).papers
 
 
-def test_a_driver_that_was_killed_goes_on(nodes: Nodes, large: Path, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        command(large, nodes), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as run:
-        begun(run, tmp_path)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-    assert not (tmp_path / "x.parquet").exists()
-    done = subprocess.run(command(large, nodes), cwd=tmp_path, capture_output=True, text=True, check=True)
+def stopped(nodes: Nodes, large: Path, folder: Path, number: signal.Signals) -> tuple[int, str]:
+    """Send a signal to a driver in the middle of its work, check that the same command goes on; its code and words."""
+    with subprocess.Popen(command(large, nodes), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        begun(run, folder)
+        run.send_signal(number)
+        said = run.communicate(timeout=120)[1].decode()
+    assert not (folder / "x.parquet").exists()
+    assert (folder / ".x.parquet.parts/manifest.jsonl").read_bytes().count(b"\n") > 20
+    done = subprocess.run(command(large, nodes), cwd=folder, capture_output=True, text=True, check=True)
     assert "were done before" in done.stdout
-    assert (tmp_path / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()
+    assert (folder / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()
+    return run.returncode, said
+
+
+def test_a_driver_that_was_killed_goes_on(nodes: Nodes, large: Path, tmp_path: Path) -> None:
+    stopped(nodes, large, tmp_path, signal.SIGKILL)
 
 
 def test_ctrl_c_says_so_and_the_same_command_goes_on(nodes: Nodes, large: Path, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        command(large, nodes), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as run:
-        begun(run, tmp_path)
-        run.send_signal(signal.SIGINT)
-        said = run.communicate(timeout=120)[1].decode()
-    assert run.returncode == 130, said
+    code, said = stopped(nodes, large, tmp_path, signal.SIGINT)
+    assert code == 130, said
     assert "interrupted" in said.splitlines()[-1]
     assert "Traceback" not in said
-    kept = (tmp_path / ".x.parquet.parts/manifest.jsonl").read_bytes().count(b"\n")
-    assert kept > 20
-    done = subprocess.run(command(large, nodes), cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "were done before" in done.stdout
-    assert (tmp_path / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()
 
 
 def test_rows_that_are_no_papers_at_the_head_of_a_file(nodes: Nodes, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from arxivclf.training.checkpoint import Checkpoints, Tensors
 from arxivclf.training.dataset import Dataset, Papers
 from arxivclf.training.parameters import decayed, merged, open_for_training
 from arxivclf.training.processes import Processes
+from arxivclf.training.schedule import share_of_rate, steps_of
 from arxivclf.training.trackers import Track
 
 # The loss that is shown is a mean in which a step counts half as much as one 34 steps later.
@@ -235,7 +236,7 @@ class _Run:
         """`papers` are those of the first pass; others may `take` their place in the next, as many and as balanced."""
         self._encoder, self._settings, self._processes = encoder, settings, processes
         self._loss = _loss(settings, papers, encoder.device.where)
-        self.steps, self.ends = _steps(len(papers), settings, chosen)
+        self.steps, self.ends = steps_of(len(papers), chosen.epochs, settings.batch_size, settings.seed)
         self._epochs = chosen.epochs
         where = encoder.device.where
         self.read_every = _READ_EVERY[where.type]
@@ -421,33 +422,6 @@ class _Run:
         if own in tensors:
             self._encoder.device.set_random_state(tensors[own])
         return {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
-
-
-def _steps(papers: int, settings: TrainSettings, chosen: Chosen) -> tuple[list[batches.Indices], list[int]]:
-    """The batches of all passes, in order, and how many are done when each pass ends; a part of a pass is its first."""
-    steps: list[batches.Indices] = []
-    ends: list[int] = []
-    for epoch in range(math.ceil(chosen.epochs)):
-        one_pass = batches.shuffled(papers, settings.batch_size, settings.seed, epoch)
-        share = min(1.0, chosen.epochs - epoch)
-        steps += one_pass[: max(1, round(share * len(one_pass)))]
-        ends.append(len(steps))
-    return steps, ends
-
-
-def share_of_rate(schedule: str, step: int, warmup: int, steps: int) -> float:
-    """The share of the learning rate that a step has: from 0 to 1 in the warm-up, then down to 0 along the schedule.
-
-    As transformers.get_scheduler has it, whose module imports Trainer's, and this torch-xla where it is installed.
-    """
-    if step < warmup:
-        return step / warmup
-    if schedule == "constant":
-        return 1.0
-    after = max(1, steps - warmup)
-    if schedule == "linear":
-        return max(0.0, (steps - step) / after)
-    return 0.5 * (1.0 + math.cos(math.pi * ((step - warmup) / after)))
 
 
 def _loss(
