@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,10 +21,10 @@ from arxivclf.errors import ModelError
 from arxivclf.model import backends, packed
 from arxivclf.model.backends import Candidate, Checked, Judge, Reference, candidates, check, choose
 from arxivclf.model.calibration import sigmoid
-from arxivclf.model.compiled import Compiled
+from arxivclf.model.compiled import Compiled, _Parted
 from arxivclf.model.devices import Device, bfloat16_is_fast, find
 from arxivclf.model.encoder import Encoder
-from arxivclf.model.first_token import fits
+from arxivclf.model.first_token import FirstToken, fits
 from arxivclf.model.packed import Packed
 from arxivclf.model.safety import REFERENCE_FILE
 
@@ -80,7 +80,7 @@ def faster(encoder: Encoder, token_ids: list[list[int]], spans: Any, tmp_path_fa
         if engine == "torch":
             return replace(encoder, backend=Packed(encoder.model, kind, spans))
         folder = tmp_path_factory.mktemp("openvino") / "converted"
-        return replace(encoder, backend=Compiled(encoder.model, kind, token_ids, 0, BFLOAT16, folder))
+        return replace(encoder, backend=Compiled(encoder.model, kind, token_ids, spans, 0, BFLOAT16, folder))
 
     return made
 
@@ -112,6 +112,24 @@ def test_a_score_does_not_depend_on_the_neighbours(
     np.testing.assert_array_equal(quick.logits([token_ids[row] for row in chosen]), whole[chosen])
 
 
+def test_the_largest_inner_values_are_apart_and_add_up(encoder: Encoder, token_ids: list[list[int]]) -> None:
+    """What int8 is made of gives the same logits, and has in floating point what it was to have there."""
+    spans = Packed(encoder.model, "float32").watch(token_ids)
+    spans["0.down"][1, 5], spans["0.down"][0, 3] = 100.0, -100.0
+    parted = _Parted(encoder.model, spans).eval()
+    ids = torch.tensor([max(token_ids, key=len)])
+    mask = torch.ones_like(ids)
+    with torch.inference_mode():
+        torch.testing.assert_close(parted(ids, mask), FirstToken(encoder.model)(ids, mask), rtol=1e-4, atol=1e-4)
+    half, layer = cast(Any, parted.halves[0]), cast(Any, encoder.model).bert.encoder.layer[0]
+    apart = half.up_apart.weight
+    assert len(apart) + len(half.up.weight) == len(layer.intermediate.dense.weight)
+    assert 2 <= len(apart) < len(half.up.weight)
+    for place in (3, 5):
+        assert (apart == layer.intermediate.dense.weight[place]).all(1).any()
+    assert len(parted.halves) == encoder.model.config.num_hidden_layers - 1
+
+
 @given(st.lists(st.integers(1, 128), min_size=0, max_size=300))
 def test_batches_hold_every_paper_once(lengths: list[int]) -> None:
     papers = [[length] * length for length in lengths]
@@ -135,7 +153,8 @@ def test_what_was_converted_is_kept(
     import openvino
 
     def made(folder: Path) -> Any:
-        return Compiled(encoder.model, "float32", token_ids, 0, False, folder).logits(token_ids, 2, lambda papers: None)
+        compiled = Compiled(encoder.model, "float32", token_ids, {}, 0, False, folder)
+        return compiled.logits(token_ids, 2, lambda papers: None)
 
     right, conversions = openvino.convert_model, []
     monkeypatch.setattr(openvino, "convert_model", lambda *a, **k: conversions.append(1) or right(*a, **k))
@@ -154,7 +173,7 @@ def test_nobody_is_told_of_a_conversion(encoder: Encoder, token_ids: list[list[i
     """OpenVINO reports its use over the network unless it was told not to."""
     from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
 
-    Compiled(encoder.model, "float32", token_ids, 0, False, tmp_path / "cache")
+    Compiled(encoder.model, "float32", token_ids, {}, 0, False, tmp_path / "cache")
     assert OptInChecker().check(False) == ConsentCheckResult.DECLINED
 
 

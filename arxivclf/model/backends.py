@@ -39,7 +39,7 @@ MOST_CHANGED = 0.001
 
 _SPAN = "span."
 # To be raised when a backend begins to compute something else.
-_VERSION = 3
+_VERSION = 4
 
 
 Engine = Literal["openvino", "torch"]
@@ -259,7 +259,13 @@ def _made(candidate: Candidate, encoder: Encoder, reference: Reference, memory: 
     padding: int = encoder.tokenizer.pad_token_id
     bfloat16 = encoder.device.precision == torch.bfloat16
     return Compiled(
-        encoder.model, candidate.kind, reference.token_ids, padding, bfloat16, memory.with_suffix(".openvino")
+        encoder.model,
+        candidate.kind,
+        reference.token_ids,
+        reference.spans,
+        padding,
+        bfloat16,
+        memory.with_suffix(".openvino"),
     )
 
 
