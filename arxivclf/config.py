@@ -34,18 +34,19 @@ class TrainSettings:
     with a training that was cut off. `loss` is binary cross-entropy, the same with positives `weighted` to count as
     much as negatives, or focal; `tune` says what is trained: all weights, the head alone, or LoRA updates.
     `gate` fits a linear model, mixes it with the encoder where that is better, and lets it decide what it is sure of:
-    at most a share `gate_risk` of labels may differ for that. The base `none` is no encoder, the linear model alone;
-    0 epochs leave the base's weights as they are. `exclude` is a dump whose papers take no part in anything;
-    `validation_label` is the label, of several, that a yes or no in the validation set answers, the validation split
-    serving the others. `push` names the repository on the hub that the finished model goes to.
+    at most a share `gate_risk` of labels may differ for that. The base `none` is no encoder, the linear model alone; 0
+    epochs leave the base's weights as they are. `exclude` is a dump whose papers take no part in anything. `push` names
+    the repository on the hub that the finished model goes to.
 
-    The second half has no option on the command line: `warmup` is the share of steps in which the learning rate rises
-    from zero, after which `schedule` holds; `patience` the count of passes without a better validation F1 after which
-    training stops, the weights of the best pass being kept (0: it never stops, and keeps the last); `dropout` turns the
-    base's own dropout on (off, training is faster and, in a single pass, no worse); `adam_betas`, `adam_epsilon`,
-    `weight_decay` and `max_gradient_norm` are those of the optimiser; `focal_gamma` is that of the focal loss,
-    `lora_rank` that of the updates; `precision` is that of matrix products; `compile` uses torch.compile; `calibration`
-    makes probabilities of logits, by validation papers; `checkpoint_minutes` lie between two checkpoints within a pass.
+    The second half has no option on the command line: `validation_label` is the label, of several, that a yes or no in
+    the validation set answers, the validation split serving the others; `warmup` is the share of steps in which the
+    learning rate rises from zero, after which `schedule` holds; `patience` the count of passes without a better
+    validation F1 after which training stops, the weights of the best pass being kept (0: it never stops, and keeps the
+    last); `dropout` turns the base's own dropout on (off, training is faster and, in a single pass, no worse);
+    `adam_betas`, `adam_epsilon`, `weight_decay` and `max_gradient_norm` are those of the optimiser; `focal_gamma` is
+    that of the focal loss, `lora_rank` that of the updates; `precision` is that of matrix products; `compile` uses
+    torch.compile; `calibration` makes probabilities of logits, by validation papers; `checkpoint_minutes` lie between
+    two checkpoints within a pass.
     """
 
     snapshots: tuple[str, ...] = ()
@@ -59,7 +60,6 @@ class TrainSettings:
     weak_negatives: str | None = None
     weak_negative_share: float = 0.10
     validation: str | None = None
-    validation_label: str | None = None
     exclude: str | None = None
     split: Literal["hash", "time"] = "hash"
     clean: Cleaning = "none"
@@ -80,6 +80,7 @@ class TrainSettings:
     gate_risk: float = 0.002
     push: str | None = None
 
+    validation_label: str | None = None
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: float | None = None
     patience: int = 2
@@ -133,11 +134,13 @@ class LabelSettings:
     `model` names one model or several, whose labels stand side by side; none of them means ./model, and where that is
     absent the bundled model. Without `gate` an encoder sees every paper. `task` names the labels of one that has no
     names of its own. `output` is a file or `-`; None names it after the first snapshot. `reuse` are an earlier dump's
-    labels. `threshold` replaces those of the models. `max_rejects` is the share of rejected rows above which the run
-    fails, repeated ids apart; `keep_duplicates` labels every row of an id, and not just the last. `engine` says where
-    it is done: on this machine, or on a Ray cluster, that at `ray_address` or else one started for the run; `workers`
-    are the processes there, as many as fit if None. `shard` ("0/3") labels one of several stretches of the dump, while
-    other runs label the others.
+    labels. `keep` are columns of the dump that stand beside the labels. `limit` ends after so many papers, of which
+    `chunk_rows` rows are read at a time. `threshold` replaces those of the models. `rejects` is the file of rejected
+    rows, named after the output if None, and `max_rejects` the share of rejected rows above which the run fails,
+    repeated ids apart; `keep_duplicates` labels every row of an id, and not just the last; `overwrite` replaces labels
+    that are there. `engine` says where it is done: on this machine, or on a Ray cluster, that at `ray_address` or else
+    one started for the run; `workers` are the processes there, as many as fit if None. `shard` ("0/3") labels one of
+    several stretches of the dump, while other runs label the others.
     """
 
     snapshots: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import DATA, error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
+from conftest import error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
 
 from arxivclf.errors import ArxivclfError, UsageError
 
@@ -255,7 +255,3 @@ def test_the_process_itself_prints_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "Error: absent.parquet: no such file\n"
     assert done.stdout == ""
-
-
-def test_the_data_folder_is_no_part_of_the_project() -> None:
-    assert Path(__file__).parents[1] not in DATA.parents

@@ -13,7 +13,7 @@ from conftest import error_line, papers, write_jsonl
 from transformers import AutoConfig, AutoModelForSequenceClassification, get_scheduler
 
 from arxivclf.errors import DeviceError
-from arxivclf.model import devices, encoder, xla
+from arxivclf.model import encoder, xla
 from arxivclf.model.batches import of_one_shape, pad, shape_of
 from arxivclf.model.devices import Device, find
 from arxivclf.training.schedule import share_of_rate
@@ -85,11 +85,6 @@ def test_chips_are_known_by_their_numbers(tmp_path: Path, monkeypatch: pytest.Mo
     assert xla._chips() == 2
     monkeypatch.setattr(xla, "_PCI", tmp_path / "absent")
     assert xla._chips() == 0
-
-
-def test_one_module_alone_knows_torch_xla() -> None:
-    package = Path(devices.__file__).parents[1]
-    assert [path.name for path in package.rglob("*.py") if "import torch_xla" in path.read_text()] == ["xla.py"]
 
 
 def test_widths_end_at_the_longest_text() -> None:

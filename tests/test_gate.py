@@ -370,6 +370,8 @@ def test_threads_in_any_form(alone: Path, monkeypatch: pytest.MonkeyPatch, threa
 
 def test_no_gate_needs_an_encoder(cli: Callable[..., Result]):
     assert "an encoder" in error_line(cli("train", PAPERS, "--base", "none", "--no-gate"), 2)
+    alone = cli("train", PAPERS, "--base", "none", "--since", "1990", "--epochs", "3", "--loss", "focal", "--seed", "1")
+    assert "Without an encoder these change nothing: epochs, loss\n" in alone.stderr
 
 
 def test_what_tells_more_counts_more() -> None:

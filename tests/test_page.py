@@ -149,6 +149,12 @@ def test_other_pages_are_as_good(page: Any, others: dict[str, Path], which: str)
 
 
 def test_it_prints(page: Any) -> None:
+    """Over the whole sheet, no row or figure across two."""
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    on_screen = page.evaluate(style.format("body", "maxWidth"))
+    page.emulate_media(media="print")
+    assert page.evaluate(style.format("body", "maxWidth")) == "none" != on_screen
+    assert page.evaluate(style.format("tr", "breakInside")) == "avoid"
     assert page.pdf().startswith(b"%PDF")
 
 

@@ -56,6 +56,12 @@ class Program(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             what = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
             _stop(where + what, 1)
+        except Exception as error:
+            # Torch's own kind, without importing it.
+            if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+                raise
+            told = str(error).partition("\n")[0][:200] or "not enough memory"
+            _stop(f"{told}; train takes less with a smaller --batch-size or --max-tokens, label with --device cpu", 1)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -43,24 +43,38 @@ Examples:
     "-o",
     "--output",
     metavar="FILE",
-    help="A .parquet, .jsonl (.gz, .zst) or .csv file, or -.  [default: <first snapshot's stem>.labels.parquet]",
+    help="A .parquet, .jsonl (.gz, .zst) or .csv file, or - for JSON lines on standard output."
+    "  [default: <first snapshot's stem>.labels.parquet]",
 )
 @_option("--rejects", metavar="FILE", help="Where rejected rows go.  [default: <output stem>.rejects.jsonl]")
-@_option("--reuse", metavar="LABELS", help="Take over scores from these labels where the paper's text is the same.")
-@_option("--keep", metavar="COLUMNS", multiple=True, help="Columns of the dump to keep, with commas between.")
+@_option(
+    "--reuse",
+    metavar="LABELS",
+    help="Take over scores from these labels (.parquet) where the paper's text is the same.",
+)
+@_option(
+    "--keep", metavar="COLUMNS", multiple=True, help="Columns of the dump to keep, with commas between. Repeatable."
+)
 @_option("--limit", type=int, metavar="N", help="Stop after so many papers.")
 @_option("--chunk-rows", type=int, metavar="N", help="Rows read at a time.")
 @_option("--gate/--no-gate", help="Let the linear model decide what it is sure of.  [default: gate]")
 @_option("--engine", type=click.Choice(["local", "ray"]), help="Label on this machine, or on a Ray cluster.")
 @_option("--ray-address", metavar="ADDRESS", help="The cluster: auto, or host:port.  [default: one for this run]")
-@_option("--workers", type=int, metavar="N", help="Processes on the cluster.  [default: as many as fit]")
+@_option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Processes on the Ray cluster; with --plan, machines like this one.  [default: as many as fit]",
+)
 @_option("--shard", metavar="I/N", help="Label the stretch I (from 0) of N; other runs label the others.")
 @_option("--threshold", type=float, metavar="F", help="Give a label from this score on.  [default: the model's own]")
 @_option("--max-rejects", type=float, metavar="F", help="Fail when a larger share of rows is rejected.")
 @_option("--keep-duplicates", is_flag=True, help="Label every row of an id that comes again, not just the last.")
 @_option("--overwrite", is_flag=True, help="Replace labels that are there.")
 @click.option(
-    "--plan", is_flag=True, help="Label samples only, and say how long all of it takes, here or on N --workers like it."
+    "--plan",
+    is_flag=True,
+    help="Label samples only, and say how long all of it takes here, or on N machines like it (--workers N).",
 )
 @click.option("--price", type=float, metavar="F", help="With --plan: what such a machine costs an hour.")
 @options.naming
@@ -72,8 +86,8 @@ def command(
 ) -> None:
     """Label every paper of a dump; writes one row for each, in the order of the dump.
 
-    SNAPSHOT is a file, a glob, a folder, or - for standard input: a Kaggle snapshot, OpenAlex works, or any table with
-    id, title and abstract (or text), as JSON lines (plain, .gz or .zst) or Parquet.
+    SNAPSHOT is a file, a glob, a folder, s3://, gs:// or hf://, or - for standard input: a Kaggle snapshot, OpenAlex
+    works, or any table with id, title and abstract (or text), as JSON lines (plain, .gz or .zst) or Parquet.
     """
     given = options.given(ctx, LabelSettings)
     if "keep" in given:

@@ -20,7 +20,9 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 def snapshots(required: bool) -> Callable[[Decorated], Decorated]:
     """The dumps to read."""
-    return click.argument("snapshots", metavar="SNAPSHOT...", nargs=-1, required=required)
+    return click.argument(
+        "snapshots", metavar="SNAPSHOT..." if required else "[SNAPSHOT...]", nargs=-1, required=required
+    )
 
 
 def listening(command: Decorated) -> Decorated:

@@ -33,7 +33,11 @@ Examples:
     "--base", metavar="NAME", help="The encoder to start from: minilm, a folder, a hub name (with @REVISION), or none."
 )
 @_option("-o", "--output", metavar="DIR", help="The model folder to write.")
-@click.option("--config", metavar="FILE", help=f"Settings file.  [default: {CONFIG_FILE}, when it is there]")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help=f"Settings file; file names in it are relative to it.  [default: {CONFIG_FILE}, when it is there]",
+)
 @_option("--since", type=int, metavar="YEAR", help="Leave out papers from before this year.")
 @_option("--max-papers", type=int, metavar="N", help="Take at most so many papers.")
 @_option("--sample", type=float, metavar="PCT", help="Take this percentage of the papers.")
@@ -41,7 +45,7 @@ Examples:
     "--undersample",
     type=float,
     metavar="RATIO",
-    help="Train on so many negatives for each positive, others in each pass.",
+    help="Train the encoder on so many negatives for each positive, others in each pass.",
 )
 @_option("--weak-negatives", metavar="FILE", help="A dump whose papers all count as negative, to train on.")
 @_option("--weak-negative-share", type=float, metavar="F", help="Their share of the training part.")
@@ -57,11 +61,17 @@ Examples:
 @_option("--loss", type=click.Choice(["cross-entropy", "weighted", "focal"]), help="What is minimised.")
 @_option("--tune", type=click.Choice(["all", "head", "lora"]), help="Which weights are trained.")
 @_option(
-    "--track", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="Also write figures there. Repeatable."
+    "--track",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb"]),
+    help="Also write figures to TensorBoard (<model>.runs) or Weights & Biases. Repeatable.",
 )
 @_option("--gate/--no-gate", help="Fit a linear model that decides what it is sure of.  [default: gate]")
 @_option(
-    "--gate-risk", type=float, metavar="F", help="The share of labels that may differ for that, with 95 % confidence."
+    "--gate-risk",
+    type=float,
+    metavar="F",
+    help="At most this share of a label's papers may get another label by it, with 95 % confidence.",
 )
 @_option("--push", metavar="REPO", help="Push the model to this repository (owner/name) on the hub.")
 @options.naming
@@ -71,8 +81,9 @@ Examples:
 def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: str | None, **_: Any) -> None:
     """Fine-tune a classifier on a dump of arXiv metadata; writes a model folder.
 
-    SNAPSHOT is a file, a glob or a folder: a Kaggle snapshot, OpenAlex works, or any table with id, title and abstract
-    (or text), and categories (or label), as JSON lines or Parquet.
+    SNAPSHOT is a file, a glob, a folder, s3://, gs:// or hf://, or - for standard input: a Kaggle snapshot, OpenAlex
+    works, or any table with id, title and abstract (or text), and categories (or label), as JSON lines (plain, .gz or
+    .zst) or Parquet.
     """
     given = options.given(ctx, TrainSettings)
     path = Path(config or CONFIG_FILE)

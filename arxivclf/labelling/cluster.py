@@ -90,7 +90,8 @@ class RayEngine:
         """Those of models that a worker has loaded: it may have another device than this machine."""
         import ray
 
-        asked = ray.remote(_facts).options(max_retries=2, **self._needs())
+        # One call to a process, which would else keep what it has on a GPU.
+        asked = ray.remote(max_calls=1)(_facts).options(max_retries=2, **self._needs())
         with _worker_errors():
             found: Facts = ray.get(asked.remote(self._settings, arxivclf.__version__))
         self._facts = replace(found, told=f"{found.told}, by {_counted(self._workers())} of Ray")

@@ -84,6 +84,7 @@ def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
                     rejects=None,
                     limit=None,
                     engine="local",
+                    ray_address=None,
                     shard=None,
                     max_rejects=1.0,
                 )

@@ -101,15 +101,29 @@ def find(name: str, precision: str = "auto") -> Device:
 
         if name == "tpu" or xla.is_there():
             return xla.find(precision)
-    if name == "cuda" and not torch.cuda.is_available():
-        built = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no NVIDIA GPU"
-        raise DeviceError(f"no such device: cuda ({built}); --device cpu works everywhere")
-    where = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    wanting = "" if name == "cpu" else _wanting_for_cuda()
+    if name == "cuda" and wanting:
+        raise DeviceError(f"no such device: cuda ({wanting}); --device cpu works everywhere")
+    where = torch.device("cpu" if name == "cpu" or wanting else "cuda")
     if precision != "auto":
         return Device(where, getattr(torch, precision), f"{where.type} in {precision}, as asked for", asked=True)
     fast, because = bfloat16_is_fast(where)
     chosen = torch.bfloat16 if fast else torch.float32
+    if wanting and torch.cuda.is_available():
+        because += f"; not the GPU: {wanting}"
     return Device(where, chosen, f"{where.type} in {str(chosen).removeprefix('torch.')}: {because}")
+
+
+def _wanting_for_cuda() -> str:
+    """What is wanting to compute on an NVIDIA GPU; nothing where one can be used."""
+    if not torch.cuda.is_available():
+        return "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no NVIDIA GPU"
+    try:
+        # Whether this build of torch has code for a GPU shows when it is used.
+        torch.ones(1, device="cuda").add_(1.0).item()
+    except RuntimeError as error:
+        return str(error).partition("\n")[0][:200]
+    return ""
 
 
 def bfloat16_is_fast(where: torch.device) -> tuple[bool, str]:

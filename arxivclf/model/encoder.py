@@ -149,8 +149,10 @@ class Encoder:
         padding: int = self.tokenizer.pad_token_id
         ids, mask = batches.pad([token_ids[int(row)] for row in rows], padding, shape)
         ids, mask = self.device.put(ids), self.device.put(mask)
-        if self.device.widths and self.model.config.model_type in _TAKE_READY_MASKS:
-            # From a mask that is ready transformers reads nothing, and a read stops a device that compiles.
+        scoring_on_gpu = ids.is_cuda and not self.model.training
+        if (self.device.widths or scoring_on_gpu) and self.model.config.model_type in _TAKE_READY_MASKS:
+            # From a mask that is ready transformers reads nothing, and a read stops a device that compiles. Reading, it
+            # takes another kernel for a batch without padding, so that scores would depend on neighbours.
             mask = (mask > 0)[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
         with self.device.autocast():
             output = self.model(input_ids=ids, attention_mask=mask)

@@ -198,14 +198,19 @@ class Packed:
 
     def _one_ahead(self, batches: Iterable[Batch]) -> Generator[tuple[Indices, torch.Tensor], None, None]:
         """The batches in their order; a GPU is given the next before the last one's logits are waited for."""
-        last: tuple[Indices, torch.Tensor] | None = None
+        last: tuple[Indices, torch.Tensor, torch.cuda.Event] | None = None
         for batch in batches:
-            coming = batch.rows, self.forward(batch)
+            # The way back is asked for at once, for it would else wait for the next batch, too.
+            found = self.forward(batch).to("cpu", non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
             if last is not None:
-                yield last
-            last = coming
+                last[2].synchronize()
+                yield last[:2]
+            last = batch.rows, found, arrived
         if last is not None:
-            yield last
+            last[2].synchronize()
+            yield last[:2]
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> torch.Tensor:

@@ -114,8 +114,12 @@ def joined(device: Device) -> Iterator[Processes]:
         raise DeviceError(f"the {processes.count} processes of this training do not find each other: {error}") from None
     try:
         yield processes
-    finally:
+    except KeyboardInterrupt:
+        # All stop at one step, so that none of them is left in a collective.
         dist.destroy_process_group()
+        raise
+    # After an error of its own a process must end as it is: on GPUs this would wait for those who wait for it.
+    dist.destroy_process_group()
 
 
 def _where() -> torch.device:

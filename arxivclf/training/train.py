@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("arxivclf", "polars", "numpy", "scikit-learn")
 _OF_ENCODERS = ("torch", "transformers", "tokenizers")
+# Settings that an encoder alone heeds.
+_ENCODERS_ALONE = (
+    *("undersample", "epochs", "learning_rate", "batch_size", "max_tokens", "resume", "loss", "tune", "track"),
+    *("gate_risk", "device", "schedule", "warmup", "patience", "dropout", "precision", "compile"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,10 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
         check_push(settings.push)
     task = Task.load(settings.task)
     encoding = None
-    if settings.base != NO_BASE:
+    if settings.base == NO_BASE:
+        if idle := _idle(settings):
+            watcher.say(f"Without an encoder these change nothing: {', '.join(idle)}", settings=idle)
+    else:
         # A linear model alone needs no torch, which takes seconds to import.
         from arxivclf.training.encoder import EncoderTraining
 
@@ -108,6 +116,13 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
         if settings.push is not None:
             return replace(result, pushed=_push(folder, settings.push, watcher))
     return result
+
+
+def _idle(settings: TrainSettings) -> list[str]:
+    """The settings of an encoder that are not as they are by default, as options are spelt."""
+    usual = TrainSettings()
+    changed = (name for name in _ENCODERS_ALONE if getattr(settings, name) != getattr(usual, name))
+    return [name.replace("_", "-") for name in changed]
 
 
 class _Job:
