@@ -223,9 +223,9 @@ def read_train_settings(path: Path, given: Mapping[str, Any]) -> TrainSettings:
 
 def _relative(name: str, value: Any, folder: Path) -> Any:
     if name == "snapshots":
-        return tuple(text if "://" in text or text == "-" else str(folder / text) for text in value)
+        return tuple(_relative("validation", text, folder) for text in value)
     if name in ("weak_negatives", "validation", "exclude", "output"):
-        return str(folder / value)
+        return value if "://" in value or value == "-" else str(folder / value)
     if name == "task":
         return tuple(str(folder / text) if text.endswith(".toml") else text for text in value)
     if name == "base" and (folder / value).is_dir():

@@ -37,3 +37,8 @@ class UsageError(ArxivclfError):
     """The request itself makes no sense, whatever the data."""
 
     exit_code = 2
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line that is not too long for a terminal."""
+    return " ".join(str(error).split())[:300]

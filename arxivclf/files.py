@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import filelock
+
 from arxivclf.errors import DataError
 
 
@@ -33,6 +35,29 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path` as long as the block lasts. DataError where another process holds it, or where it
+    cannot be made; `what` is what is written meanwhile."""
+    lock = filelock.FileLock(path, timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        while not path.exists():
+            # The process that held it took the file away in between.
+            lock.release()
+            lock.acquire()
+    except filelock.Timeout:
+        raise DataError(f"{what}: another run is writing it; wait for that one, or name another") from None
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def sync_folder(folder: Path) -> None:

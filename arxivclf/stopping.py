@@ -6,6 +6,7 @@ one more; then it is lost, or it is a traceback.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ def stopping() -> Iterator[threading.Event]:
         if wanted.is_set():
             raise KeyboardInterrupt
         wanted.set()
+        if os.isatty(2):
+            # Not print, which may be in the middle of another line.
+            os.write(2, b"\nStopping in good order; Ctrl-C again stops at once.\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

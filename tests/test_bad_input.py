@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from click.testing import Result
 from conftest import error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
 
-from arxivclf.errors import ArxivclfError, UsageError
+from arxivclf.errors import ArxivclfError, DataError, UsageError
+from arxivclf.model.folder import whole_folder
 
 
 def half(path: Path) -> None:
@@ -93,6 +96,10 @@ def test_no_truth_to_train_on(cli: Callable[..., Result], tiny_base: Path) -> No
     make(Path("dump.parquet"), "no categories")
     line = error_line(cli("train", "dump.parquet", "--base", tiny_base), 1)
     assert "no papers to train on in dump.parquet: 3 without categories or label" in line
+    write_jsonl(Path("dump.jsonl"), [paper(7), paper("wrong")])
+    line = error_line(cli("train", "dump.jsonl", "--base", tiny_base), 1)
+    assert "dump.jsonl: 2 rejected (1 numeric id, 1 malformed id, see model.rejects.jsonl)" in line
+    assert len(read_jsonl(Path("model.rejects.jsonl"))) == 2
 
 
 def test_an_unknown_category_in_a_task_file(cli: Callable[..., Result], tiny_base: Path) -> None:
@@ -238,6 +245,28 @@ def test_a_full_disk(cli: Callable[..., Result], model: Path) -> None:
         pytest.skip("no /dev/full here")
     result = cli("label", "dump.jsonl", "--model", model, "--log-json", "/dev/full")
     assert "no space left on the disk" in error_line(result, 1)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError()])
+def test_too_little_memory_is_one_line(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("arxivclf.training.train.train", fail)
+    line = error_line(cli("train", "dump.jsonl"), 1)
+    assert "memory" in line
+    assert "--batch-size" in line
+
+
+def test_a_model_that_a_full_disk_cuts_short(tmp_path: Path) -> None:
+    """safetensors has an error of its own for it."""
+    from safetensors.numpy import save_file
+
+    with pytest.raises(DataError, match="model: cannot be written"), whole_folder(tmp_path / "model") as folder:
+        save_file({"a": np.zeros(3, np.float32)}, folder / "absent" / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_cross_process_borders() -> None:

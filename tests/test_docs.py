@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import tomllib
+from dataclasses import fields
 
 import click
 import pytest
@@ -14,6 +15,7 @@ from conftest import EXAMPLES, PAPERS, ROOT
 import arxivclf
 from arxivclf import Task
 from arxivclf.cli import main
+from arxivclf.config import TrainSettings
 from arxivclf.corpus.tasks import built_in
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,9 +80,17 @@ def test_every_option_in_the_readme_is_there() -> None:
         for parameter in main.get_command(click.Context(main), name).params  # type: ignore[union-attr]
         for option in parameter.opts + parameter.secondary_opts
     }
-    # What stands between torchrun and its -m is torchrun's own.
+    # What stands between torchrun and its -m is torchrun's own, and an array SLURM's.
     ours = re.sub(r"torchrun .*? -m", "", README)
-    assert set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours)) - {"--upgrade"} <= there
+    assert set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours)) - {"--array"} <= there
+
+
+def test_every_setting_without_an_option_is_in_the_readme() -> None:
+    train = main.get_command(click.Context(main), "train")
+    assert train is not None
+    own = {field.name for field in fields(TrainSettings)} - {parameter.name for parameter in train.params}
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section("Train").partition("### Settings files")[2], flags=re.M)
+    assert set(re.findall(r"\w+", " ".join(rows))) == own
 
 
 def test_the_tables_of_tasks_agree() -> None:

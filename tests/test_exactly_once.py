@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -416,6 +417,15 @@ def test_reuse_of_what_cannot_be_reused(cli: Callable[..., Result], model: Path,
     pl.DataFrame({"id": ["x"]}).write_parquet("bare.parquet")
     assert "does not say which model" in error_line(cli(*again, "bare.parquet", "--model", model), 1)
     assert "no whole Parquet file" in error_line(cli(*again, "dump.jsonl", "--model", model), 1)
+    assert "read from this disk" in error_line(cli(*again, "s3://b/x.parquet", "--model", model), 2)
+
+
+def test_another_way_of_computing_is_named(cli: Callable[..., Result], model: Path, monkeypatch: Any) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(20))
+    assert cli("label", "dump.jsonl", "--model", model).exit_code == 0
+    monkeypatch.setattr("arxivclf.model.encoder.Encoder.arithmetic", "float64 by hand")
+    line = error_line(cli("label", "dump.jsonl", "--model", model), 2)
+    assert re.search(r"how the models are computed \(.+ then, float64 by hand now: another processor", line)
 
 
 def test_several_models_in_one_pass(cli: Callable[..., Result], model: Path, tiny_base: Path) -> None:
@@ -469,6 +479,8 @@ def test_a_classifier_that_was_not_made_here(cli: Callable[..., Result], plain: 
     assert "positive_score" in bare_frame.columns
     assert bare_frame.get_column("positive_truth").null_count() == 9
     assert frame.get_column("ai_truth").sum() == 3
+    reused = cli("label", "dump.jsonl", "--model", plain, "-o", "x.parquet", "--reuse", "named.parquet")
+    assert "has no label 'positive' (but ai); --task names" in error_line(reused, 2)
     opened, tokenizer = AutoModelForSequenceClassification.from_pretrained(plain), AutoTokenizer.from_pretrained(plain)
     text = "Paper number 1. We test a model of testing. It works."
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import ROOT
+from conftest import ROOT, error_line
 from test_compare import pair
 from test_drift import dumps
 from test_slices import labels_of
@@ -85,6 +85,20 @@ def test_the_page_names_what_json_has_and_nothing_else(
     ticked = [words for words in re.findall(r"`([^`\n]+)`", PAGE) if not words.startswith(("-", "arxivclf "))]
     words = set(re.findall(r"[A-Za-z]\w*", " ".join(ticked)))
     assert words - VALUES == found
+
+
+@pytest.mark.parametrize(("name", "start"), [("x.html", "<!doctype"), ("x.JSON", "{"), ("x.md", "labels in")])
+def test_the_ending_tells_the_form(
+    cli: Callable[..., Result], labels: Path, tmp_path: Path, name: str, start: str
+) -> None:
+    read(cli, labels, "-o", tmp_path / name)
+    assert (tmp_path / name).read_text().lower().startswith(start)
+    read(cli, labels, "-o", tmp_path / name, "--format", "csv")
+    assert "," in (tmp_path / name).read_text().splitlines()[0]
+
+
+def test_labels_on_a_remote_store_are_not_read(cli: Callable[..., Result]) -> None:
+    assert "read from this disk" in error_line(cli("report", "s3://b/x.parquet"), 2)
 
 
 def test_a_comparison_as_json(cli: Callable[..., Result], tmp_path: Path) -> None:

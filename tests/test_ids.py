@@ -30,6 +30,7 @@ def key(paper_id: str, created: date | None = None) -> str | None:
         ("arXiv:2101.00001v1", "2101.00001"),
         ("oai:arXiv.org:0704.0001", "0704.0001"),
         ("https://arxiv.org/abs/math/0309136", "math/0309136"),
+        ("https://arxiv.org/pdf/2101.00001v2.pdf", "2101.00001"),
         (" 2101.00001 ", "2101.00001"),
         ("0704.00001", None),
         ("1501.0001", None),

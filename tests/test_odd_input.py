@@ -13,9 +13,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import zstandard
 from click.testing import Result
 from conftest import PAPERS, error_line, paper, papers, snapshot, write_jsonl, write_parquet
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from arxivclf import Classifier, Task, TrainSettings, report, train
 from arxivclf.config import read_train_settings
@@ -182,7 +184,27 @@ def test_files_of_the_user_are_not_taken_for_rejects(cli: Callable[..., Result],
     assert "is a file that is read" in error_line(logged, 2)
     piped = cli("label", "-", "--model", model, "-o", "-", "--rejects", "notes.txt", input="no paper\n")
     assert "no rejects of ours" in error_line(piped, 2)
+    write_jsonl(Path("dump.jsonl"), [*papers(300), paper(7)])
+    assert cli("label", "dump.jsonl", "--model", model).exit_code == 0
+    for more in ([], ["--overwrite"]):
+        again = cli("label", "dump.jsonl", "--model", model, "--rejects", "notes.txt", "--threshold", 0.5, *more)
+        assert "no rejects of ours" in error_line(again, 2)
+    done = cli("label", "dump.jsonl", "--model", model, "--rejects", "other.jsonl")
+    assert "holds these labels already" in done.stderr
+    assert "other.jsonl" not in done.stdout
     assert Path("notes.txt").read_text() == "my notes\n"
+
+
+def test_rejects_of_an_earlier_run_do_not_stay_beside_a_later_one(
+    cli: Callable[..., Result], model: Path, tiny_base: Path
+) -> None:
+    how = ["--base", tiny_base, "--epochs", 0.1, "--max-tokens", 16]
+    for bad in ([paper(7)], []):
+        write_jsonl(Path("dump.jsonl"), [*papers(300), *bad])
+        assert cli("label", "dump.jsonl", "--model", model, "-o", "-").exit_code == 0
+        assert cli("train", "dump.jsonl", *how).exit_code == 0
+        for name in ("stdout.rejects.jsonl", "model.rejects.jsonl"):
+            assert Path(name).exists() == bool(bad)
 
 
 @pytest.mark.parametrize("dumps", [".", "*.jsonl", "sub/../*.jsonl", "**/*.jsonl"])
@@ -249,6 +271,15 @@ def test_categories_however_they_are_parted(tmp_path: Path, told: Any, form: str
     assert truth(Task.load(["ai"]), found)[0].to_list() == [True, False, None]
 
 
+@pytest.mark.parametrize("kind", [pl.List(pl.Categorical()), pl.Array(pl.String, 2)])
+def test_categories_as_lists_of_every_kind(tmp_path: Path, kind: pl.DataType) -> None:
+    rows = [{"id": f"2101.0000{n}", "title": "t", "abstract": "a", "categories": ["cs.LG", "hep-th"]} for n in (1, 2)]
+    pl.DataFrame(rows).with_columns(pl.col("categories").cast(kind)).write_parquet(tmp_path / "dump.parquet")
+    found, reasons = read(tmp_path / "dump.parquet")
+    assert reasons == []
+    assert found.get_column("categories").to_list() == ["cs.LG hep-th"] * 2
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_labels_however_many_a_paper_has(tmp_path: Path, form: str) -> None:
     said: list[Any] = [["ai", "cv"], ["deep space", "Robotics"], ["robotics and vision"], [], None]
@@ -301,6 +332,10 @@ def test_kept_columns_of_every_kind(cli: Callable[..., Result], model: Path) -> 
     assert result.exit_code == 0, result.output
     kept = pl.read_csv("o.csv").get_column("versions").to_list()
     assert [json.loads(value) for value in kept] == [row["versions"] for row in rows] * 2
+    vectors = pl.read_parquet("b.parquet").with_columns(vector=pl.lit(b"\xff\x00"))
+    vectors.write_parquet("c.parquet")
+    assert cli("label", "c.parquet", "--model", model, "--keep", "vector").exit_code == 0
+    assert pl.read_parquet("c.labels.parquet").get_column("vector").to_list() == [b"\xff\x00"] * 3
     nested = cli("label", "b.parquet", "--model", model, "--keep", "versions", "-o", "n.csv")
     assert "can go into Parquet alone" in error_line(nested, 2)
 
@@ -394,6 +429,16 @@ def test_settings_that_no_training_can_have(wrong: dict[str, Any]) -> None:
         TrainSettings(**wrong)
 
 
+def test_names_in_a_settings_file_are_relative_to_it_unless_they_are_remote(tmp_path: Path) -> None:
+    names = ("weak_negatives", "validation", "exclude", "output")
+    for where, prefix in (("s3://b/", "s3://b/"), ("", f"{tmp_path}/")):
+        lines = [f'snapshots = ["{where}x"]', *(f'{name} = "{where}x"' for name in names)]
+        (tmp_path / "a.toml").write_text("[train]\n" + "\n".join(lines))
+        settings = read_train_settings(tmp_path / "a.toml", {})
+        assert settings.snapshots == (f"{prefix}x",)
+        assert [getattr(settings, name) for name in names] == [f"{prefix}x"] * 4
+
+
 def test_a_bad_value_in_a_settings_file_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[train]\nepochs = -1")
     with pytest.raises(DataError, match=r"mine\.toml: epochs must be at least 0"):
@@ -420,6 +465,18 @@ def test_every_broken_info_is_a_clear_error(model: Path, tmp_path: Path, change:
     info.write_text(json.dumps(json.loads(info.read_text()) | change))
     with pytest.raises(ArxivclfError, match=r"arxivclf\.json"):
         Classifier.load(tmp_path / "model")
+
+
+def test_scores_that_are_no_numbers_are_no_labels(cli: Callable[..., Result], tiny_base: Path) -> None:
+    """NaN is above every threshold for polars."""
+    made = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=1)
+    with torch.no_grad():
+        made.classifier.bias.fill_(torch.nan)
+    made.save_pretrained("broken")
+    AutoTokenizer.from_pretrained(tiny_base).save_pretrained("broken")
+    write_jsonl(Path("dump.jsonl"), papers(4))
+    assert "scores that are no numbers" in error_line(cli("label", "dump.jsonl", "--model", "broken"), 1)
+    assert not Path("dump.labels.parquet").exists()
 
 
 def test_descriptions_are_shown_as_they_stand(cli: Callable[..., Result]) -> None:

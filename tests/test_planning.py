@@ -70,6 +70,15 @@ def test_rows_of_long_files_are_told_by_bytes(tmp_path: Path, monkeypatch: pytes
     assert rows == pytest.approx(20_000, rel=0.1)
 
 
+def test_a_plan_for_a_cluster_is_made_here(cli: Callable[..., Result]) -> None:
+    write_jsonl(Path("dump.jsonl"), many(40))
+    how = ("--model", "bundled", "--engine", "ray", "--ray-address", "auto", "--workers", 3, "--limit", 5)
+    shown = cli("label", "dump.jsonl", *how, "--plan")
+    assert shown.exit_code == 0, shown.output
+    assert "on 3 like it" in shown.stdout
+    assert "for --engine ray, and for --plan" in error_line(cli("label", "dump.jsonl", "--workers", 3), 2)
+
+
 def test_several_files_have_their_share(tmp_path: Path) -> None:
     first, second = write_parquet(tmp_path / "a.parquet", many(900)), write_parquet(tmp_path / "b.parquet", many(100))
     sources = [Source(str(path), path) for path in (first, second)]

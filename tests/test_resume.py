@@ -22,6 +22,7 @@ from safetensors import safe_open
 
 from arxivclf import TrainSettings, train
 from arxivclf.errors import DataError, UsageError
+from arxivclf.files import only_one
 from arxivclf.progress import Watcher
 
 CHECKPOINT = ".model.checkpoint.safetensors"
@@ -188,6 +189,26 @@ def test_asked_to_stop_it_keeps_the_step_that_it_is_at(
     assert start(how, tmp_path, "--resume").wait() == 0
     assert losses(tmp_path / "model") == losses(long)
     assert (tmp_path / "model/model.safetensors").read_bytes() == (long / "model.safetensors").read_bytes()
+
+
+def test_asked_to_stop_in_a_validation_it_does(how: dict[str, Any], uninterrupted: Path, tmp_path: Path) -> None:
+    class Asks(Listener):
+        def advance(self, papers: int, share: float | None = None, **facts: float) -> None:
+            super().advance(papers, share, **facts)
+            if self.stage_now == "Validation":
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainSettings(**how | {"checkpoint_minutes": 1e9}), Asks())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT]
+    train(TrainSettings(**how | {"checkpoint_minutes": 1e9}, resume=True))
+    same(tmp_path / "model", uninterrupted)
+
+
+def test_two_trainings_of_one_folder_do_not_get_into_each_others_way(how: dict[str, Any], tmp_path: Path) -> None:
+    with only_one(tmp_path / ".model.lock", "a test"), pytest.raises(DataError, match="another run is writing it"):
+        train(TrainSettings(**how))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_resume_an_unfinished_training_is_put_aside(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any, cast
 
+import filelock
 import polars as pl
 import pytest
 from click.testing import Result
@@ -183,6 +185,39 @@ def test_shards_that_begin_at_the_same_time(tmp_path: Path) -> None:
         one.begin(job)
         assert one.job() == job
         assert {path.name[:10] for path in folder.glob("manifest*")} == {"manifest-0", "manifest-2"}
+
+
+def test_who_merges_elsewhere_finds_the_rejects_beside_the_labels(
+    dump: Path, tmp_path: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shared").mkdir()
+    run(dump, Path("shared/x.parquet"), "0/2")
+    code = (
+        "import os; from arxivclf import LabelSettings, label; from arxivclf.labelling import run;"
+        "run.make_output = lambda *args: os._exit(9);"
+        f"label(LabelSettings(({str(dump)!r},), model=('bundled',), output='shared/x.parquet', shard='1/2',"
+        " chunk_rows=10, max_rejects=0.2))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    monkeypatch.chdir(tmp_path / "shared")
+    Path("x.rejects.jsonl").write_text("mine\n")
+    assert "no rejects of ours" in error_line(cli("merge", "x.parquet"), 2)
+    Path("x.rejects.jsonl").unlink()
+    assert cli("merge", "x.parquet").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == ["x.parquet", "x.rejects.jsonl"]
+
+
+def test_a_shard_passes_by_one_that_only_looks(tmp_path: Path) -> None:
+    """A lock that a run left behind is held by each shard for an instant, to see whether that run is live."""
+    with Parts(tmp_path / "x.parquet", Shard(0, 2)) as one:
+        one.begin(cast(Any, {"made": "up"}))
+        lock = filelock.FileLock(one.folder / "lock", thread_local=False)
+        lock.acquire()
+        timer = threading.Timer(0.3, lock.release)
+        timer.start()
+        with Parts(tmp_path / "x.parquet", Shard(1, 2)):
+            timer.join()
 
 
 def test_live_shards_are_left_alone(dump: Path, tmp_path: Path) -> None:

@@ -135,6 +135,13 @@ def test_three_lines_do_the_whole_job(cli: Callable[..., Result], monkeypatch: p
     assert "F1" in cli("report").stdout
 
 
+def test_two_lines_do_without_a_model(cli: Callable[..., Result]) -> None:
+    shutil.copy(PAPERS, "dump.jsonl")
+    assert cli("label", "dump.jsonl").exit_code == 0
+    assert "F1" in cli("report", "dump.labels.parquet").stdout
+    assert "no ./model here" in error_line(cli("report"), 1)
+
+
 def test_what_is_not_undersampled_is_the_same_in_each_pass(tmp_path: Path) -> None:
     for how in ({}, {"undersample": 1_000.0}):
         dataset = gather(tmp_path, papers(300), **how)
@@ -326,6 +333,7 @@ def test_settings_file_and_options(cli: Callable[..., Result], tiny_base: Path, 
     )
     result = cli("train", "--seed", 8)
     assert result.exit_code == 0, result.output
+    assert "Settings from arxivclf.toml\n" in result.stderr
     settings = json.loads(Path("model/arxivclf.json").read_text())["settings"]
     assert (settings["seed"], settings["clean"], settings["epochs"]) == (8, "cset2023", 1.0)
 

@@ -64,6 +64,23 @@ def test_other_labels_tell_it_too(file: Path, tmp_path: Path) -> None:
     assert found.labels[0].confusion == Confusion(2, 0, 0, 6)
 
 
+def test_a_dump_with_columns_of_other_names(cli: Callable[..., Result], file: Path, tmp_path: Path) -> None:
+    rows = [{"doi": f"2101.{n:05d}", "text": "t", "subject": "ai" if n <= 20 else "x"} for n in range(1, 31)]
+    truth = write_jsonl(tmp_path / "other.jsonl", rows)
+    how = ("--truth", truth, "--id-column", "doi", "--label-column", "subject", "--format", "json")
+    shown = cli("report", file, *how)
+    assert shown.exit_code == 0, shown.stderr
+    assert json.loads(shown.stdout)["match"]["papers"] == 30
+    assert "those of the file of --truth" in error_line(cli("report", file, "--id-column", "doi"), 2)
+
+
+@pytest.mark.parametrize("content", ['{\n  "id": "2101.00001",\n  "title": "t"\n}\n', '{"id": 7, "title": "t"}\n'])
+def test_a_dump_without_a_paper(file: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "truth.json").write_text(content)
+    with pytest.raises(DataError, match=r"truth\.json"):
+        report(file, truth=str(tmp_path / "truth.json"))
+
+
 def test_a_label_of_ones_own_is_told_by_a_column(tmp_path: Path) -> None:
     labels("maps").write_parquet(tmp_path / "maps.parquet")
     rows = [{"id": f"2101.{n:05d}", "text": "A map.", "label": n % 4 == 1} for n in range(1, 41)]

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from arxivclf.cli import options
 from arxivclf.errors import ModelError, UsageError
 
 _MODEL = "model"
+_OF_ENDING = {".json": "json", ".md": "markdown", ".html": "html", ".htm": "html", ".csv": "csv"}
 
 
 @click.command(
@@ -75,12 +78,24 @@ Examples:
     "form",
     type=click.Choice(["table", "json", "markdown", "html", "csv"]),
     default="table",
-    show_default=True,
+    show_default="what the ending of -o says, or else table",
     help="The form; that of JSON is described in docs/report-json.md.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write it to FILE instead of to standard output.")
+@options.naming
+@click.pass_context
 def command(
-    labels: str | None, compare: str | None, drift: str | None, form: str, output: str | None, **asked: Any
+    ctx: click.Context,
+    /,
+    labels: str | None,
+    compare: str | None,
+    drift: str | None,
+    form: str,
+    output: str | None,
+    id_column: str | None,
+    text_column: str | None,
+    label_column: str | None,
+    **asked: Any,
 ) -> None:
     """Show how good labels are: confusion matrix, and each figure with its 95 % interval.
 
@@ -90,6 +105,10 @@ def command(
     if labels is None and not Path(_MODEL).is_dir():
         raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
     path = labels or _MODEL
+    if ctx.get_parameter_source("form") is ParameterSource.DEFAULT:
+        form = _OF_ENDING.get(Path(output or "").suffix.lower(), form)
+    if asked["truth"] is None and (id_column or text_column or label_column):
+        raise UsageError("--id-column, --text-column and --label-column are those of the file of --truth")
     if output is not None:
         _refuse_input_as_output(output, (path, compare, drift), asked["truth"])
     found: Any
@@ -112,9 +131,10 @@ def command(
 
         found = drifted(drift, path, asked["label"])
     else:
+        from arxivclf.corpus.columns import Naming
         from arxivclf.reporting.report import report
 
-        found = report(path, **asked)
+        found = report(path, **asked, naming=Naming(id_column, text_column, label_column))
     if form == "table" and output is None:
         from rich.console import Console
 

@@ -94,6 +94,8 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
     # Of the processes that torchrun starts the first alone speaks.
     first = is_first()
     with Screen(quiet or not first, log_json if first else None) as screen:
+        if config is None and path.exists():
+            screen.say(f"Settings from {path}")
         screen.begin("Loading the libraries", None)
         from arxivclf.training.train import train
 

@@ -14,7 +14,7 @@ _PREFIX = r"^(?i:(?:oai:)?arxiv(?:\.org)?:|https?://(?:www\.|export\.)?arxiv\.or
 # From 0704 four digits follow the month, from 1501 five. (For \d polars takes the digits of every script.)
 _SOUND = (
     r"^((?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.[0-9]{4}|(?:1[5-9]|[2-9][0-9])(?:0[1-9]|1[0-2])\.[0-9]{5}"
-    r"|[a-z]+(?:-[a-z]+)?(?:\.[A-Z]{2})?/[0-9]{7})(?:v[1-9][0-9]*)?$"
+    r"|[a-z]+(?:-[a-z]+)?(?:\.[A-Z]{2})?/[0-9]{7})(?:v[1-9][0-9]*)?(?:\.pdf)?$"
 )
 _NUMBER = r"^([0-9]{3,4}\.[0-9]{1,20})$"
 _FIRST_FIVE_DIGIT_MONTH = 1501

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import partial
 from typing import cast
 
@@ -26,7 +26,7 @@ from arxivclf.corpus.columns import (
 from arxivclf.corpus.openalex import abstract_of
 from arxivclf.corpus.rejects import RAW_CHARACTERS
 from arxivclf.corpus.sources import Source
-from arxivclf.errors import DataError
+from arxivclf.errors import DataError, one_line
 
 
 def rows(source: Source) -> int:
@@ -48,18 +48,20 @@ def read(
     with opened(source) as file:
         columns = Columns.recognise(file.schema_arrow.names, naming, keep, source.name)
         before = 0
+        # What is only kept may hold bytes that are no text.
+        needed = {*filter(None, columns.names.values()), *columns.dated}
         try:
             for place, batch in enumerate(file.iter_batches(chunk_rows, columns=columns.used)):
                 if wanted is not None and not wanted(place):
                     before += batch.num_rows
                     yield batch.num_rows
                     continue
-                table, faults = _decoded(batch)
+                table, faults = _decoded(batch, needed)
                 raw = _frame(table, columns, before, faults)
                 yield settle(raw, columns, source.name, "row", partial(_shown, table))
                 before += len(table)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{source.name}: cannot be read past row {before}: {_one_line(error)}") from None
+            raise DataError(f"{source.name}: cannot be read past row {before}: {one_line(error)}") from None
 
 
 def settle_frame(table: pl.DataFrame, naming: Naming, keep: Sequence[str], name: str) -> Rows:
@@ -74,19 +76,21 @@ def opened(source: Source) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(source.path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source.name}: no whole Parquet file (cut short?): {_one_line(error)}") from None
+        raise DataError(f"{source.name}: no whole Parquet file (cut short?): {one_line(error)}") from None
 
 
-def _decoded(batch: pa.RecordBatch) -> tuple[pl.DataFrame, pl.Series]:
-    """A batch with all its bytes as text, and a fault for each row in which some are not UTF-8.
+def _decoded(batch: pa.RecordBatch, needed: Container[str]) -> tuple[pl.DataFrame, pl.Series]:
+    """A batch with the bytes of the columns that are `needed` as text, and a fault for each row with some that are not
+    UTF-8.
 
     A Parquet file may call bytes text that are none, and whoever believes it crashes.
     """
+    kinds = {field.name: field.type for field in batch.schema}
+    suspects = [name for name, kind in kinds.items() if name in needed and _holds_bytes(kind)]
     try:
         batch.validate(full=True)
-        suspects = [name for name in batch.schema.names if _holds_bytes(batch.schema.field(name).type)]
     except pa.ArrowInvalid:
-        suspects = [name for name in batch.schema.names if _holds_bytes(batch.schema.field(name).type, text_too=True)]
+        suspects += [name for name, kind in kinds.items() if _is_text(kind)]
     broken = [False] * batch.num_rows
     for name in suspects:
         values = batch.column(name).cast(pa.large_binary()).to_pylist()
@@ -102,11 +106,13 @@ def _decoded(batch: pa.RecordBatch) -> tuple[pl.DataFrame, pl.Series]:
     return cast(pl.DataFrame, pl.from_arrow(batch)), _no_faults(batch.num_rows) if faults is None else faults
 
 
-def _holds_bytes(kind: pa.DataType, text_too: bool = False) -> bool:
+def _holds_bytes(kind: pa.DataType) -> bool:
     types = pa.types
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
-        return True
-    return text_too and (types.is_string(kind) or types.is_large_string(kind))
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _no_faults(rows: int) -> pl.Series:
@@ -127,8 +133,8 @@ def _frame(table: pl.DataFrame, columns: Columns, before: int, faults: pl.Series
         if name == "abstract" and columns.inverted:
             series[name], spelled = _abstracts(column)
             faults = _first(faults, ~spelled, "abstract_inverted_index is no index of words")
-        elif name in LISTS and column.dtype == pl.List(pl.String):
-            series[name] = column.list.join(LISTS[name], ignore_nulls=True)
+        elif name in LISTS and isinstance(column.dtype, pl.List | pl.Array) and not column.dtype.inner.is_nested():
+            series[name] = column.cast(pl.List(pl.String)).list.join(LISTS[name], ignore_nulls=True)
         elif column.dtype.is_nested():
             series[name] = nothing
             faults = _first(faults, column.is_not_null(), f"{its_name} is no text")
@@ -173,7 +179,3 @@ def _shown(table: pl.DataFrame, place: int) -> str:
     row = table.row(place, named=True)
     short = {name: value[:RAW_CHARACTERS] if isinstance(value, str) else value for name, value in row.items()}
     return orjson.dumps(short, default=str).decode()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

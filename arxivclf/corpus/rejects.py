@@ -34,7 +34,8 @@ class Reject:
 
 
 class RejectsFile:
-    """Rejects as JSON lines; use it as a context. There is no file where there are no rejects, or no path is given.
+    """Rejects as JSON lines; use it as a context. There is no file where there are no rejects, or no path is given:
+    that of an earlier run goes when all is well.
 
     `reasons` counts them as they come.
     """
@@ -66,9 +67,11 @@ class RejectsFile:
     def __enter__(self) -> RejectsFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # Closed as if all were well: what was rejected before a failure is what tells its cause.
         self._open.close()
+        if kind is None and self._file is None and self.path is not None:
+            take_away(self.path)
 
 
 @contextmanager
@@ -87,6 +90,12 @@ def rejects_at(path: str) -> Iterator[RejectsFile]:
             if copy.exists():
                 with open(copy, "rb") as found, remote_output(path) as remote:
                     shutil.copyfileobj(found, remote)
+
+
+def take_away(path: Path) -> None:
+    """Remove the rejects of an earlier run: beside new results they would tell of rows that are none of theirs."""
+    if holds_rejects(path):
+        path.unlink(missing_ok=True)
 
 
 def holds_rejects(path: Path) -> bool:

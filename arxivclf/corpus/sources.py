@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 
 import xxhash
 
-from arxivclf.errors import DataError, UsageError
+from arxivclf.errors import DataError, UsageError, one_line
 
 STANDARD_INPUT = "-"
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
@@ -104,7 +104,7 @@ def remote_output(url: str) -> Iterator[BinaryIO]:
                         system.delete_file(path)
                 raise
     except (OSError, ValueError) as error:
-        raise DataError(f"{url}: cannot be written: {_one_line(error)}") from None
+        raise DataError(f"{url}: cannot be written: {one_line(error)}") from None
 
 
 def remote_exists(url: str) -> bool:
@@ -115,7 +115,7 @@ def remote_exists(url: str) -> bool:
     try:
         return bool(system.get_file_info(path).type != FileType.NotFound)
     except (OSError, ValueError) as error:
-        raise DataError(f"{url}: cannot be reached: {_one_line(error)}") from None
+        raise DataError(f"{url}: cannot be reached: {one_line(error)}") from None
 
 
 def _resolve_one(path: str) -> list[str]:
@@ -146,7 +146,7 @@ def _resolve_remote(url: str) -> list[str]:
     try:
         found = system.get_file_info(FileSelector(fixed, recursive=True))
     except OSError as error:
-        raise DataError(f"{url}: cannot be listed: {_one_line(error)}") from None
+        raise DataError(f"{url}: cannot be listed: {one_line(error)}") from None
     # fnmatch lets a * stand for folders, too; here that takes two, as in a local glob.
     deep = "**" in path
     fits = (entry.path for entry in found if entry.is_file and fnmatch.fnmatch(entry.path, path))
@@ -182,7 +182,7 @@ def _stream(name: str) -> Iterator[BinaryIO]:
         with system.open_input_stream(path, compression=None) as stream:
             yield cast(BinaryIO, stream)
     except OSError as error:
-        raise DataError(f"{name}: cannot be read: {_one_line(error)}") from None
+        raise DataError(f"{name}: cannot be read: {one_line(error)}") from None
 
 
 def _system(url: str):  # type: ignore[no-untyped-def] # noqa: ANN202 (pyarrow is not typed)
@@ -198,8 +198,4 @@ def _system(url: str):  # type: ignore[no-untyped-def] # noqa: ANN202 (pyarrow i
     try:
         return fs.FileSystem.from_uri(url)
     except (OSError, ValueError) as error:
-        raise DataError(f"{url}: cannot be reached: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+        raise DataError(f"{url}: cannot be reached: {one_line(error)}") from None

@@ -44,11 +44,6 @@ class Census:
         """All papers, repeats among them."""
         return sum(self.papers)
 
-    @property
-    def to_label(self) -> int:
-        """The papers that a run labels."""
-        return self._taken[-1]
-
     @cached_property
     def chunks(self) -> int:
         """The chunks that a run labels: all, or those until the limit is reached."""

@@ -48,7 +48,7 @@ class LabelSummary:
         cls,
         parts: Sequence[Part],
         output: str,
-        rejects_file: str,
+        rejects_file: str | None,
         papers_now: int,
         seconds: float,
         bound: float | None = None,
@@ -132,12 +132,11 @@ def _beside(output: str) -> Path:
     return Path(f"{output}.job.json")
 
 
-def refuse_other(parts: Parts, output: str, rejects: str, job: Job, overwrite: bool) -> None:
+def refuse_other(parts: Parts, output: str, job: Job, overwrite: bool) -> None:
     """Raise UsageError if going on would do away with the labels, or the unfinished run, of another job."""
     unfinished = parts.job()
     if overwrite or job in parts.jobs():
         return
-    refuse_foreign_rejects(rejects)
     if unfinished is not None:
         raise UsageError(
             f"{output}: an unfinished run of it differs in {_differences(job, unfinished)}; --overwrite starts anew,"
@@ -180,8 +179,22 @@ def _differences(ours: Job, theirs: Job) -> str:
             unequal = [key for key in mine | other if mine.get(key) != other.get(key)]
             found += [f"{key} ({other.get(key)} then, {mine.get(key)} now)" for key in unequal]
         elif mine != other:
-            found.append(f"the {name}")
+            found.append(_arithmetic(mine or (), other or ()) if name == "models" else f"the {name}")
     return ", ".join(found)
+
+
+def _arithmetic(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """How models differ, in words, by their fingerprints: most are computed otherwise than they were."""
+
+    def parted(marks: Sequence[str]) -> tuple[list[list[str]], str]:
+        # Files, cleaning and tokens at first, what was fitted at last, and in between how the encoder is computed.
+        words = [mark.split(" ") for mark in marks]
+        return [[*each[:3], each[-1]] for each in words], ", ".join(" ".join(each[3:-1]) for each in words)
+
+    (mine, now), (other, then) = parted(ours), parted(theirs)
+    if mine != other:
+        return "the models"
+    return f"how the models are computed ({then} then, {now} now: another processor, or other extras)"
 
 
 def _total(counts: Any) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from arxivclf.corpus.rejects import holds_rejects
+from arxivclf.corpus.rejects import take_away
 from arxivclf.corpus.sources import is_remote, remote_output
 from arxivclf.errors import DataError, UsageError
 from arxivclf.files import whole_file
@@ -37,8 +37,10 @@ def merge(output: str) -> LabelSummary:
         parts.look()
         if told := missing(parts, plan["chunks"]):
             raise DataError(f"{output}: {told}; run their shards (again), or all of it without --shard")
-        made = make_output(parts, output, plan["rejects"], parts.schema(), job, wanted)
-    return LabelSummary.of(made, output, plan["rejects"], 0, time.monotonic() - started)
+        rejects = plan["rejects"] or jobs.beside(output)
+        jobs.refuse_foreign_rejects(rejects)
+        made = make_output(parts, output, rejects, parts.schema(), job, wanted)
+    return LabelSummary.of(made, output, rejects, 0, time.monotonic() - started)
 
 
 def missing(parts: Parts, chunks: int) -> str:
@@ -65,9 +67,8 @@ def make_output(
         with remote_output(rejects) if is_remote(rejects) else whole_file(Path(rejects)) as file:
             for lines in parts.reject_lines():
                 file.write(lines)
-    elif not is_remote(rejects) and holds_rejects(Path(rejects)):
-        # Of an earlier run: beside these labels they would tell of rows that are none of theirs.
-        Path(rejects).unlink(missing_ok=True)
+    elif not is_remote(rejects):
+        take_away(Path(rejects))
     footer = jobs.footer(job, made)
     jobs.record(output, None)
     with open_sink(output, schema, footer) as sink:

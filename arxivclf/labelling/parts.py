@@ -66,9 +66,6 @@ class Shard:
             raise ValueError(text)
         return cls(number, count)
 
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
     def of_chunks(self, chunks: int) -> range:
         """Its stretch of so many chunks; those of all shards are the whole."""
         return range(self.number * chunks // self.count, (self.number + 1) * chunks // self.count)
@@ -117,7 +114,8 @@ class Parts:
         for path in self.folder.glob(locks):
             if path != Path(self._lock.lock_file):
                 try:
-                    with filelock.FileLock(path, timeout=0):
+                    # Another that looks, too, holds it for an instant.
+                    with filelock.FileLock(path, timeout=2):
                         pass
                 except filelock.Timeout:
                     raise self._busy() from None

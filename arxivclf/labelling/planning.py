@@ -85,6 +85,7 @@ def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
                     limit=None,
                     engine="local",
                     ray_address=None,
+                    workers=None,
                     shard=None,
                     max_rejects=1.0,
                 )

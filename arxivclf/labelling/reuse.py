@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import xxhash
 
+from arxivclf.corpus.sources import is_remote
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.sink import read_job
 from arxivclf.model.labels import Flags, Scores
@@ -26,6 +27,8 @@ class Reuse:
 
         Raises UsageError where they come from other models, DataError where they are no labels.
         """
+        if is_remote(path):
+            raise UsageError(f"{path}: labels to reuse are read from this disk; copy them here first")
         job, fingerprint = read_job(Path(path))
         if job is None:
             raise DataError(
@@ -36,6 +39,10 @@ class Reuse:
                 f"{path}: its scores are from another model (or another precision of it); label without --reuse"
             )
         wanted = ["id", "text_hash", *(f"{name}_score" for name in label_names)]
+        for name in label_names:
+            if name not in job["job"]["labels"]:
+                there = ", ".join(job["job"]["labels"])
+                raise UsageError(f"{path}: has no label {name!r} (but {there}); --task names the labels as they were")
         try:
             known = _read(Path(path), wanted)
         except (pl.exceptions.PolarsError, OSError, KeyError) as error:

@@ -51,36 +51,43 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
     jobs.refuse_input_as_output(names, output, rejects)
     if output == STANDARD_OUTPUT and (shard is not None or settings.engine != "local"):
         raise UsageError("standard output takes the labels of one run on one machine; -o names a file")
+    if settings.workers is not None and settings.engine == "local":
+        raise UsageError("--workers is for --engine ray, and for --plan")
     if shard is not None and is_remote(output):
         raise UsageError(f"{output}: shards share the folder of a local output; -o names a file that all of them see")
     with ExitStack() as stack:
         parts: Parts | None = None
         if output == STANDARD_OUTPUT:
             folder = Path(stack.enter_context(TemporaryDirectory()))
-            if not settings.overwrite:
-                jobs.refuse_foreign_rejects(rejects)
+            jobs.refuse_foreign_rejects(rejects)
         else:
             place = Path(Path(output).name) if is_remote(output) else Path(output)
             parts = stack.enter_context(Parts(place, shard))
             folder = parts.folder if shard is None else Path(stack.enter_context(TemporaryDirectory()))
-        sources = fetch(names, folder)
+        with watcher.stage("Fetching the dump"):
+            sources = fetch(names, folder)
         before = jobs.states(sources)
         naming = Naming(settings.id_column, settings.text_column, settings.label_column)
         snapshot = Snapshot(tuple(sources), naming, settings.keep)
         snapshot.check()
-        engine = _engine(settings, stack)
-        facts = engine.facts
+        with watcher.stage("Loading the model"):
+            engine = _engine(settings, stack)
+            facts = engine.facts
         layout = Layout(facts.thresholds, snapshot.kept_types())
         check_form(output, layout.schema())
-        job = jobs.describe(settings, sources, facts)
+        with watcher.stage("Looking for earlier labels"):
+            job = jobs.describe(settings, sources, facts)
         if parts is not None:
             done = jobs.already_done(output, job)
             if done is not None:
                 watcher.say(f"{output} holds these labels already")
                 if all(one == job for one in parts.jobs()):
                     parts.finish()
-                return LabelSummary.of(done, output, rejects, 0, time.monotonic() - started, facts.bound)
-            jobs.refuse_other(parts, output, rejects, job, settings.overwrite)
+                there = is_remote(rejects) or Path(rejects).exists()
+                took = time.monotonic() - started
+                return LabelSummary.of(done, output, rejects if there else None, 0, took, facts.bound)
+            jobs.refuse_foreign_rejects(rejects)
+            jobs.refuse_other(parts, output, job, settings.overwrite)
             parts.begin(job)
         watcher.say(facts.told)
         wanted = stack.enter_context(stopping())
@@ -96,7 +103,9 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                 if parts is None:
                     made = _stream(found, output, rejects, layout)
                 else:
-                    parts.plan({"chunks": census.chunks, "rejects": rejects})
+                    # By the name of the output where none was given, for who merges may be in another folder.
+                    named = settings.rejects and (rejects if is_remote(rejects) else str(Path(rejects).resolve()))
+                    parts.plan({"chunks": census.chunks, "rejects": named})
                     for part, table, rejected in found:
                         parts.add(part, table, rejected)
         waits = ""

@@ -184,6 +184,8 @@ class Model:
         if decided < len(undecided):
             logits = _there(self.encoder).logits(token_ids, advance)
             scores[undecided] = self.mixed(linear_logits[undecided], logits)
+        if not np.isfinite(scores).all():
+            raise ModelError(f"{self.name}: gives scores that are no numbers; its weights are broken")
         return scores
 
     def mixed(self, linear_logits: Scores, encoder_logits: npt.ArrayLike) -> Scores:

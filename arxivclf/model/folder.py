@@ -18,7 +18,7 @@ import xxhash
 
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import CLEANINGS
-from arxivclf.errors import ArxivclfError, ModelError, UsageError
+from arxivclf.errors import ArxivclfError, DataError, ModelError, UsageError, one_line
 from arxivclf.files import cannot_write, sync_folder
 from arxivclf.model.calibration import Calibration
 from arxivclf.model.gate import Blend, Gate
@@ -143,6 +143,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     A model that was there is kept as `previous(folder)`. Raises UsageError where something else is there, DataError
     where nothing can be written.
     """
+    from safetensors import SafetensorError
+
     refuse_foreign(folder)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
@@ -159,6 +161,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         sync_folder(folder.parent)
     except OSError as error:
         raise cannot_write(folder, error) from None
+    except SafetensorError as error:
+        # What this library says of a full disk.
+        raise DataError(f"{folder}: cannot be written: {one_line(error)}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

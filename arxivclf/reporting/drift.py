@@ -219,6 +219,7 @@ def _words(first: pl.DataFrame, second: pl.DataFrame, texts: Sequence[str]) -> W
 
 def _drawn(table: pl.DataFrame) -> pl.DataFrame:
     # In an order that has nothing to do with the papers, for every so manieth is held out.
+    table = table.drop_nulls(KEY)
     order = sample_order(table.get_column(KEY), 0)
     return table.with_columns(order).sort("sample_order").head(_PAPERS_READ)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy.typing as npt
 import polars as pl
 
+from arxivclf.corpus.columns import Naming
 from arxivclf.errors import DataError, UsageError
 from arxivclf.reporting.disagreements import Disagreements, surest
 from arxivclf.reporting.intervals import Interval, wilson
@@ -114,14 +115,16 @@ def report(
     for_precision: Sequence[float] = (),
     for_recall: Sequence[float] = (),
     truth: str | None = None,
+    naming: Naming | None = None,
 ) -> Report:
     """Compare labels with their truth: all labels of a file, or of a model folder's test split, or just `label`.
 
     `threshold` in [0, 1] makes labels of the scores anew. `by` parts the papers by year, primary, archive, or a column
     that was kept; `errors` asks for so many papers where label and truth differ, on either side; `for_precision` and
     `for_recall` for the thresholds that have them. `truth` is a dump or a file of labels that tells the truth in the
-    place of the labels' own. Raises DataError where the file has no labels, where scores are no probabilities, or where
-    no paper of `truth` is labelled; UsageError where there is no such label or column.
+    place of the labels' own; `naming` is what that dump calls its columns. Raises DataError where the file has no
+    labels, where scores are no probabilities, or where no paper of `truth` is labelled; UsageError where there is no
+    such label or column.
     """
     if errors < 0:
         raise UsageError(f"errors must be at least 0, not {errors}")
@@ -143,7 +146,7 @@ def report(
     if truth is not None:
         from arxivclf.reporting.truth import with_truth
 
-        table, match = with_truth(table, names, truth)
+        table, match = with_truth(table, names, truth, naming or Naming())
         beside = list(dict.fromkeys([*beside, *({"title"} & set(table.columns))]))
     alone = gate_alone(path)
     judged, without = [], []

@@ -15,7 +15,7 @@ import zstandard
 
 from arxivclf.corpus.ids import arxiv_key
 from arxivclf.corpus.tasks import FALSE_WORDS, NO_WORDS, TRUE_WORDS
-from arxivclf.errors import DataError, ModelError, UsageError
+from arxivclf.errors import DataError, ModelError, UsageError, one_line
 
 # The names are those of model.folder, which is too heavy to import for them.
 TEST_LABELS, _INFO = "test.labels.parquet", "arxivclf.json"
@@ -48,6 +48,8 @@ class LabelsFile:
 
         Raises UsageError where there is no such file, DataError where it is no table, ModelError for another folder.
         """
+        if "://" in str(path):
+            raise UsageError(f"{path}: labels are read from this disk; copy them here first")
         path = _labels_in(Path(path))
         frame = _read(path)
         columns = frame.collect_schema().names()
@@ -215,8 +217,3 @@ def _typed(read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFra
     """A table of text whose scores are numbers."""
     scores = [name for name in read({}).columns if name == "score" or name.endswith("_score")]
     return read(dict.fromkeys(scores, pl.Float64())).lazy()
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, cut to what a line of a terminal can hold."""
-    return " ".join(str(error).split())[:300]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +28,15 @@ class Match:
     truth_alone: int
 
 
-def with_truth(table: pl.DataFrame, names: Sequence[str], path: str) -> tuple[pl.DataFrame, Match]:
+def with_truth(table: pl.DataFrame, names: Sequence[str], path: str, naming: Naming) -> tuple[pl.DataFrame, Match]:
     """The table with the columns `<name>_truth` and, where the file has it, `title`, of the papers of the same id.
 
     `table` has `id` and may have `created`, which tells damaged ids. Ids of arXiv are the same in all their spellings;
     of several rows of one paper the last tells its truth. A built-in label is told from categories, any other from a
-    column `<name>_truth` or `label`. Raises DataError where no id is in both, or where no label's truth is told.
+    column `<name>_truth` or `label`; `naming` is what a dump calls its columns. Raises DataError where no id is in
+    both, or where no label's truth is told.
     """
-    told = _told(path, names).unique(KEY, keep="last", maintain_order=True)
+    told = _told(path, names, naming).unique(KEY, keep="last", maintain_order=True)
     columns = [f"{name}_truth" for name in names]
     silent = [name for name, column in zip(names, columns, strict=True) if not told.get_column(column).count()]
     if len(silent) == len(names):
@@ -58,7 +60,7 @@ def with_truth(table: pl.DataFrame, names: Sequence[str], path: str) -> tuple[pl
     return both.drop(KEY, "there"), Match(path, matched, len(own) - matched, unlabelled)
 
 
-def _told(path: str, names: Sequence[str]) -> pl.DataFrame:
+def _told(path: str, names: Sequence[str], naming: Naming) -> pl.DataFrame:
     """The key, the truth of each label and, where it is there, the title of each paper of a file."""
     known = {label.name: label for label in built_in().labels}
     task = Task(tuple(known.get(name, Label(name, name, ())) for name in names))
@@ -68,10 +70,15 @@ def _told(path: str, names: Sequence[str]) -> pl.DataFrame:
         if not set(columns).isdisjoint(table.columns):
             return _of_table(table, task)
     try:
-        return _of_dump(path, task)
-    except DataError:
+        return _of_dump(path, task, naming)
+    except DataError as error:
         # Labels have no text, and so are no dump; their truth, or their categories, will do.
-        table = LabelsFile.open(path)
+        if not Path(path).is_file():
+            raise
+        try:
+            table = LabelsFile.open(path)
+        except DataError:
+            raise error from None
         if "id" not in table.columns or {"categories", *columns}.isdisjoint(table.columns):
             raise
         return _of_table(table, task)
@@ -100,13 +107,18 @@ def _of_table(table: LabelsFile, task: Task) -> pl.DataFrame:
     return papers.hstack([own.get_column(one.name) if one.name in own.columns else one for one in answers])
 
 
-def _of_dump(path: str, task: Task) -> pl.DataFrame:
+def _of_dump(path: str, task: Task, naming: Naming) -> pl.DataFrame:
     parts = []
+    rejects: Counter[str] = Counter()
     with TemporaryDirectory() as folder:
         sources = tuple(fetch(resolve((path,)), Path(folder)))
-        for chunk in Snapshot(sources, Naming()).chunks():
+        for chunk in Snapshot(sources, naming).chunks():
+            rejects.update(row.reason for row in chunk.rejects)
+            if not len(chunk.papers):
+                continue
             answers = [series.rename(f"{series.name}_truth") for series in truth(task, chunk.papers)]
             parts.append(chunk.papers.select(pl.col("key").alias(KEY), "title").hstack(answers))
     if not parts:
-        raise DataError(f"--truth {path}: no paper in it")
+        why = ", ".join(f"{count:,} {reason}" for reason, count in rejects.most_common())
+        raise DataError(f"--truth {path}: no paper in it" + (f": {why}" if why else ""))
     return pl.concat(parts)

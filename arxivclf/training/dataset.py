@@ -170,7 +170,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         if settings.max_papers is not None and len(kept) > 2 * settings.max_papers:
             kept = _lowest(kept, settings.max_papers)
     if not len(kept):
-        raise DataError(_nothing_left(settings, counts | {"rejects": rejects.count}))
+        raise DataError(_nothing_left(settings, counts, rejects))
     every_key = pl.concat(hashes)
     counts["repeats"] = len(every_key) - every_key.n_unique()
     chosen = _last_of_each(kept) if settings.max_papers is None else _lowest(kept, settings.max_papers)
@@ -353,11 +353,12 @@ def _check_classes(side: str, papers: Papers) -> None:
             )
 
 
-def _nothing_left(settings: TrainSettings, counts: Mapping[str, int]) -> str:
-    reasons = [
+def _nothing_left(settings: TrainSettings, counts: Mapping[str, int], rejects: RejectsFile) -> str:
+    kept = f", see {rejects.path}" if rejects.path is not None else ""
+    reasons = [f"{rejects.count:,} rejected ({rejects.in_words()}{kept})"] if rejects.count else []
+    reasons += [
         f"{counts[name]:,} {words}"
         for name, words in (
-            ("rejects", "rejected"),
             ("before_since", f"before {settings.since}"),
             ("without_truth", "without categories or label"),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -199,8 +200,10 @@ def finetune(
                         keep(stop=wanted.is_set(), save=checkpoints.due)
             if not run.finite:
                 raise ModelError(_diverged("the weights are no longer finite", chosen))
+            # Whoever stops during the validation, which may be long, loses no step.
+            keep(stop=wanted.is_set(), save=True)
             with watcher.stage("Validation", len(dataset.validation)):
-                found_logits = logits_of(encoder, validation_texts, processes, watcher)
+                found_logits = logits_of(encoder, validation_texts, processes, watcher, wanted)
             stand.seconds = before + time.monotonic() - started
             epoch = run.epoch(stand, found_logits, dataset.validation)
             stand.history.append(epoch)
@@ -451,10 +454,25 @@ def _tokenize(encoder: Encoder, papers: Papers, watcher: Watcher) -> list[list[i
     return token_ids
 
 
-def logits_of(encoder: Encoder, token_ids: list[list[int]], processes: Processes, watcher: Watcher) -> Scores:
-    """The logits (papers, labels) of tokenised papers, of all on every process, each having computed its part."""
+def logits_of(
+    encoder: Encoder,
+    token_ids: list[list[int]],
+    processes: Processes,
+    watcher: Watcher,
+    wanted: threading.Event | None = None,
+) -> Scores:
+    """The logits (papers, labels) of tokenised papers, of all on every process, each having computed its part.
+
+    KeyboardInterrupt once `wanted` is set, unless other processes would wait for this one.
+    """
+
+    def advance(papers: int) -> None:
+        watcher.advance(papers * processes.count)
+        if wanted is not None and wanted.is_set() and processes.count == 1:
+            raise KeyboardInterrupt
+
     mine = [token_ids[int(row)] for row in processes.mine(np.arange(len(token_ids)))]
-    logits = unpadded(encoder).logits(mine, lambda papers: watcher.advance(papers * processes.count))
+    logits = unpadded(encoder).logits(mine, advance)
     return processes.gather(logits, len(token_ids))
 
 

@@ -23,6 +23,7 @@ from arxivclf.corpus.sources import STANDARD_INPUT
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import hash_texts
 from arxivclf.errors import HubError, UsageError
+from arxivclf.files import only_one
 from arxivclf.model.calibration import Calibration, calibrated
 from arxivclf.model.folder import (
     INFO_FILE,
@@ -93,24 +94,25 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     if settings.push is not None and first:
         check_push(settings.push)
     task = Task.load(settings.task)
-    encoding = None
-    if settings.base == NO_BASE:
-        if idle := _idle(settings):
-            watcher.say(f"Without an encoder these change nothing: {', '.join(idle)}", settings=idle)
-    else:
-        # A linear model alone needs no torch, which takes seconds to import.
-        from arxivclf.training.encoder import EncoderTraining
-
-        encoding = EncoderTraining(settings, task, folder, watcher)
-    replaced = (folder / INFO_FILE).exists()
     with ExitStack() as opened:
-        if encoding is not None:
-            opened.enter_context(encoding)
-        unfinished = opened.enter_context(whole_folder(folder)) if first else None
-        result = _Job(settings, task, encoding, folder, watcher).run(unfinished)
-    if first:
-        if encoding is not None:
+        if first:
+            opened.enter_context(only_one(folder.with_name(f".{folder.name}.lock"), str(folder)))
+        encoding = None
+        if settings.base == NO_BASE:
+            if idle := _idle(settings):
+                watcher.say(f"Without an encoder these change nothing: {', '.join(idle)}", settings=idle)
+        else:
+            # A linear model alone needs no torch, which takes seconds to import.
+            from arxivclf.training.encoder import EncoderTraining
+
+            encoding = opened.enter_context(EncoderTraining(settings, task, folder, watcher))
+        replaced = (folder / INFO_FILE).exists()
+        with ExitStack() as writing:
+            unfinished = writing.enter_context(whole_folder(folder)) if first else None
+            result = _Job(settings, task, encoding, folder, watcher).run(unfinished)
+        if first and encoding is not None:
             encoding.checkpoints.done()
+    if first:
         if replaced:
             watcher.say(f"The model that was in {folder} is now in {previous(folder)}")
         if settings.push is not None:
