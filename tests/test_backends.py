@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from arxivclf.errors import ModelError
 from arxivclf.model import backends, packed
 from arxivclf.model.backends import Candidate, Checked, Judge, Reference, candidates, check, choose
 from arxivclf.model.calibration import sigmoid
-from arxivclf.model.compiled import Compiled, _Parted
+from arxivclf.model.compiled import Compiled, _converted, _Parted
 from arxivclf.model.devices import Device, bfloat16_is_fast, find
 from arxivclf.model.encoder import Encoder
 from arxivclf.model.first_token import FirstToken, fits
@@ -128,6 +129,24 @@ def test_the_largest_inner_values_are_apart_and_add_up(encoder: Encoder, token_i
     for place in (3, 5):
         assert (apart == layer.intermediate.dense.weight[place]).all(1).any()
     assert len(parted.halves) == encoder.model.config.num_hidden_layers - 1
+
+
+def test_what_errs_most_stays_out_of_integers(encoder: Encoder, token_ids: list[list[int]], spans: Any) -> None:
+    """Patterns that no longer match would cost accuracy, and say nothing."""
+    layers = encoder.model.config.num_hidden_layers
+    in_integers: dict[str, bool] = {}
+    for node in _converted(encoder.model, "int8", token_ids[:20], spans, 0).get_ops():
+        if node.get_type_name() == "MatMul":
+            sources = {one.get_source_output().get_node().get_type_name() for one in node.inputs()}
+            in_integers[node.get_friendly_name()] = "FakeQuantize" in sources
+    floating = [name for name, whether in in_integers.items() if not whether]
+    kinds = [r"up_apart", r"down_apart", r"\.first[./]", r"pooler", r"classifier", rf"layer\.{layers - 1}\.output"]
+    for kind in kinds:
+        assert any(re.search(kind, name) for name in floating), kind
+    strange = rf"{'|'.join(kinds)}|layer\.{layers - 1}\.(attention|intermediate)"
+    assert [name for name in floating if not re.search(strange, name)] == []
+    # Query, key, value, what follows the attention, up and down, of each layer but the last.
+    assert len(in_integers) - len(floating) >= 6 * (layers - 1)
 
 
 @given(st.lists(st.integers(1, 128), min_size=0, max_size=300))
