@@ -311,7 +311,7 @@ def test_stopped_by_hand_it_keeps_what_was_done(model: Path, tmp_path: Path, num
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert stderr.splitlines()[-1].startswith("Error: interrupted")
+    assert stderr.splitlines()[-1] == "Error: interrupted; the same command goes on where it was"
     assert "Traceback" not in stderr
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "were done before" in done.stdout

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import error_line, paper, write_jsonl, write_parquet
+from conftest import PAPERS, error_line, paper, write_jsonl, write_parquet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,6 +76,9 @@ def test_a_plan_for_a_cluster_is_made_here(cli: Callable[..., Result]) -> None:
     shown = cli("label", "dump.jsonl", *how, "--plan")
     assert shown.exit_code == 0, shown.output
     assert "on 3 like it" in shown.stdout
+    assert shown.stderr.count("Labelling with bundled on") == 1
+    Path("dump.jsonl").write_text('{"id": "2101.00001"}\n')
+    assert "Error: dump.jsonl: " in error_line(cli("label", "dump.jsonl", *how, "--plan"), 1)
     assert "for --engine ray, and for --plan" in error_line(cli("label", "dump.jsonl", "--workers", 3), 2)
 
 
@@ -92,7 +95,7 @@ def test_what_a_run_costs_once_is_no_part_of_the_rate(fixed: float, rate: float)
     """With a clock that knows nothing but the work: a start, and a time for each paper."""
     clock, dump = [0.0], 1_000_000
 
-    def work(settings: LabelSettings) -> LabelSummary:
+    def work(settings: LabelSettings, listener: object) -> LabelSummary:
         papers = int(Path(settings.snapshots[0]).read_text())
         clock[0] += fixed + papers / rate
         return LabelSummary("x", None, papers, {}, {"gate": papers}, {}, 0, papers, 1.0)
@@ -106,7 +109,7 @@ def test_what_a_run_costs_once_is_no_part_of_the_rate(fixed: float, rate: float)
         patch.setattr(planning, "_sample", sample)
         patch.setattr(planning, "_rows", lambda source: (dump, True))
         patch.setattr(planning.time, "monotonic", lambda: clock[0])
-        found = plan(LabelSettings((__file__,)))
+        found = plan(LabelSettings((str(PAPERS),)))
     assert found.papers_per_s == pytest.approx(rate, rel=1e-3)
     assert found.fixed_s == pytest.approx(fixed, rel=0.05, abs=0.1)
     assert found.seconds() == pytest.approx(fixed + dump / rate, rel=0.01)

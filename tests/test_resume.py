@@ -183,7 +183,7 @@ def test_asked_to_stop_it_keeps_the_step_that_it_is_at(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert stderr.decode().splitlines()[-1].endswith("interrupted")
+    assert stderr.decode().splitlines()[-1] == "Error: interrupted; --resume goes on from its checkpoint"
     assert b"Traceback" not in stderr
     assert step_of(tmp_path / CHECKPOINT) > 0
     assert start(how, tmp_path, "--resume").wait() == 0

@@ -14,7 +14,6 @@ from arxivclf import __version__
 from arxivclf.errors import ArxivclfError
 
 _COMMANDS = ("train", "label", "merge", "report", "tasks", "push")
-_INTERRUPTED = 130
 
 
 class Program(click.Group):
@@ -47,7 +46,7 @@ class Program(click.Group):
         except ArxivclfError as error:
             _stop(str(error), error.exit_code)
         except click.Abort:
-            _stop("interrupted", _INTERRUPTED)
+            _stop("interrupted", 130)
         except BrokenPipeError:
             # Whoever read the output has seen enough; Python would complain once more on its way out.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -110,7 +110,11 @@ def command(
             from arxivclf.labelling.run import label
 
             screen.end()
-            summary = label(settings, screen)
+            try:
+                summary = label(settings, screen)
+            except KeyboardInterrupt:
+                goes_on = "" if settings.output == "-" else "; the same command goes on where it was"
+                raise options.Interrupted(f"interrupted{goes_on}") from None
             screen.event("done", output=summary.output, papers=summary.papers, labelled=dict(summary.labelled))
     if plan:
         show_plan(found, settings.workers, price)

@@ -57,6 +57,12 @@ def naming(command: Decorated) -> Decorated:
     return command
 
 
+class Interrupted(click.ClickException):
+    """Ctrl-C or SIGTERM, with how to go on."""
+
+    exit_code = 130
+
+
 def refuse_log_into(log_json: str | None, inputs: Iterable[str | None]) -> None:
     """Raise a usage error if the events would be written into a file that is read."""
     if not log_json:

@@ -100,7 +100,13 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
         from arxivclf.training.train import train
 
         screen.end()
-        result = train(settings, screen)
+        try:
+            result = train(settings, screen)
+        except KeyboardInterrupt:
+            from arxivclf.model.folder import checkpoint_of
+
+            goes_on = "; --resume goes on from its checkpoint" if checkpoint_of(Path(settings.output)).exists() else ""
+            raise options.Interrupted(f"interrupted{goes_on}") from None
         if not first:
             return
         screen.event("done", folder=str(result.folder), metrics=result.info.metrics)

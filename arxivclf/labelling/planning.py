@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from arxivclf.config import LabelSettings
 from arxivclf.corpus import parquet
-from arxivclf.corpus.snapshot import is_parquet, lines_of
+from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.snapshot import Snapshot, is_parquet, lines_of
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.job import LabelSummary
@@ -55,6 +56,16 @@ class Plan:
         return self.seconds(workers) / 3600 * workers * per_hour
 
 
+class _Sayings(Watcher):
+    """Hears what is said in a job, such as which model labels, and nothing of its stages."""
+
+    def __init__(self, listener: Watcher) -> None:
+        self._listener = listener
+
+    def say(self, text: str, **facts: object) -> None:
+        self._listener.say(text, **facts)
+
+
 def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
     """Label samples from all over a dump with these settings, on this machine, and throw the labels away.
 
@@ -72,7 +83,12 @@ def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
         if not rows:
             raise DataError(f"--plan {', '.join(names)}: no rows there")
 
-        def run(size: int) -> tuple[LabelSummary, float]:
+        # What is wrong with a file is told of it, and not of its samples.
+        Snapshot(
+            tuple(sources), Naming(settings.id_column, settings.text_column, settings.label_column), settings.keep
+        ).check()
+
+        def run(size: int, listener: Watcher | None = None) -> tuple[LabelSummary, float]:
             place = Path(mkdtemp(dir=folder))
             sample = _sample(sources, [count for count, _ in counted], size, place)
             started = time.monotonic()
@@ -88,12 +104,13 @@ def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
                     workers=None,
                     shard=None,
                     max_rejects=1.0,
-                )
+                ),
+                listener,
             )
             return summary, time.monotonic() - started
 
         with watcher.stage("Labelling samples"):
-            first, _ = run(min(rows, _FIRST_ROWS))
+            first, _ = run(min(rows, _FIRST_ROWS), _Sayings(watcher))
             watcher.advance(first.papers)
             small, small_s = run(min(rows, _FIRST_ROWS + 1))
             watcher.advance(small.papers)

@@ -136,6 +136,11 @@ def previous(folder: Path) -> Path:
     return folder.with_name(folder.name + ".previous")
 
 
+def checkpoint_of(folder: Path) -> Path:
+    """Where the checkpoint of a training lies that is to write this folder."""
+    return folder.with_name(f".{folder.name}.checkpoint.safetensors")
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to write a model into, which takes the place of `folder` when the block ends well.

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from arxivclf.errors import ArxivclfError, DataError, UsageError
 from arxivclf.files import whole_file
+from arxivclf.model.folder import checkpoint_of
 from arxivclf.progress import Watcher
 
 Tensors = dict[str, torch.Tensor]
@@ -39,7 +40,7 @@ class Checkpoints:
     @property
     def path(self) -> Path:
         """Beside the model folder, hidden."""
-        return self.folder.with_name(f".{self.folder.name}.checkpoint.safetensors")
+        return checkpoint_of(self.folder)
 
     @property
     def put_aside(self) -> Path:
