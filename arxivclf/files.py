@@ -56,7 +56,9 @@ def only_one(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        # Where an open file cannot go it stays, and is no lock once it is released.
+        with suppress(OSError):
+            path.unlink()
         lock.release()
 
 

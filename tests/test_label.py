@@ -199,3 +199,26 @@ def test_events_are_json_lines(cli: Callable[..., Result], model: Path) -> None:
     assert events[-1]["papers"] == 5
     error_line(cli("label", "dump.jsonl", "--model", model, "--threshold", 1, "--log-json", "events.jsonl"), 2)
     assert "already" in read_jsonl(Path("events.jsonl"))[-1]["message"]
+
+
+def test_a_dump_with_columns_of_other_names(cli: Callable[..., Result], model: Path) -> None:
+    rows = [{"doi": f"10.1/{n}", "body": f"On robot {n}.", "subject": "ai" if n % 2 else "x"} for n in range(6)]
+    write_jsonl(Path("dump.jsonl"), rows)
+    how = ("--model", model, "--id-column", "doi", "--text-column", "body", "--label-column", "subject")
+    shown = cli("label", "dump.jsonl", *how)
+    assert shown.exit_code == 0, shown.output
+    frame = pl.read_parquet("dump.labels.parquet")
+    assert frame.get_column("id").to_list() == [row["doi"] for row in rows]
+    assert frame.get_column("ai_truth").to_list() == [False, True] * 3
+    plain = write_jsonl(Path("plain.jsonl"), [{"id": row["doi"], "text": row["body"]} for row in rows])
+    assert cli("label", plain, "--model", model).exit_code == 0
+    assert pl.read_parquet("plain.labels.parquet").get_column("text_hash").equals(frame.get_column("text_hash"))
+
+
+def test_quiet_is_silent(cli: Callable[..., Result], model: Path) -> None:
+    write_jsonl(Path("dump.jsonl"), papers(9))
+    shown = cli("label", "dump.jsonl", "--model", model, "-q")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "labelled ai" in shown.stdout
+    trained = cli("train", PAPERS, "--base", "none", "--since", "1990", "-q", "-o", "words")
+    assert (trained.exit_code, trained.stderr) == (0, "")

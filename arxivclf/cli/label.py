@@ -79,6 +79,7 @@ Examples:
 @click.option("--price", type=float, metavar="F", help="With --plan: what such a machine costs an hour.")
 @options.naming
 @options.computing
+@_option("--seed", type=int, help="Changes nothing, for labelling draws nothing at random.")
 @options.listening
 @click.pass_context
 def command(

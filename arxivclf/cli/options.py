@@ -34,10 +34,7 @@ def listening(command: Decorated) -> Decorated:
 
 
 def computing(command: Decorated) -> Decorated:
-    """Where to compute: --device, --seed."""
-    command = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all that is random.")(
-        command
-    )
+    """Where to compute: --device."""
     devices = click.Choice(["auto", "cpu", "cuda", "tpu"])
     return click.option(
         "--device", type=devices, default="auto", show_default=True, help="auto: a TPU or a GPU where there is one."

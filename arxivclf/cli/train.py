@@ -76,6 +76,7 @@ Examples:
 @_option("--push", metavar="REPO", help="Push the model to this repository (owner/name) on the hub.")
 @options.naming
 @options.computing
+@_option("--seed", type=int, help="Seed of all that is random.")
 @options.listening
 @click.pass_context
 def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: str | None, **_: Any) -> None:
