@@ -7,11 +7,12 @@
 The model is a folder that `arxivclf train` made, or any sequence classifier with `--task`; `--random-bert` makes one of
 BERT-base's size, whose labels mean nothing. Each side labels the first papers of one seeded sample, as many as it does
 in S seconds (60), from a Parquet file of them to one of ids, scores and labels: reading, cleaning, tokenising, scoring
-with the model's calibration and thresholds, writing. Each runs in a process of its own, one after the other.
+with the model's calibration and thresholds, writing. Each has a process of its own, in which it is made ready alone;
+then they take turns (`--rounds`), one at a time, for machines that are shared are faster and slower by the minute.
 
-`arxivclf` is `arxivclf.label` as it comes, `arxivclf-no-gate` the same without the gate, each in a fresh process. Time
-begins when the model is there, for ours and for the peers, and how long that took is told. The peers are warm, and have
-the best of the settings tried on a few papers: the pipeline of transformers, one paper at a time in float32 (what all
+`arxivclf` is `arxivclf.label` as it comes, `arxivclf-no-gate` the same without the gate. Time begins when the model is
+there, for ours and for the peers, and how long that took is told. All are warm, and the peers have the best of the
+settings tried on a few papers: the pipeline of transformers, one paper at a time in float32 (what all
 labels are compared with) and batched; sentence-transformers, which sorts by length; OpenVINO, with sorted batches of a
 token budget, and in int8 by NNCF, calibrated on 100 papers that are not measured. All but the first compute in bfloat16
 where the processor has instructions for it.
@@ -27,7 +28,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +42,7 @@ import polars as pl
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers import logging as transformers_logging
+from turns import POOL, Ready, Side, serve
 
 from arxivclf import LabelSettings, Task
 from arxivclf.corpus.snapshot import Snapshot
@@ -57,7 +58,7 @@ from arxivclf.reporting.metrics import Confusion
 
 OURS, NO_GATE, REFERENCE = "arxivclf", "arxivclf-no-gate", "pipeline"
 
-POOL, CALIBRATION, RESULT = "pool.parquet", "calibration.parquet", "result.json"
+CALIBRATION = "calibration.parquet"
 POOL_PAPERS, CALIBRATION_PAPERS, TUNING_PAPERS = 300_000, 100, 192
 TOKENS = 4_096
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
@@ -235,8 +236,8 @@ PEERS: dict[str, Callable[[Job, Model, list[str]], Best]] = {
 SIDES = (OURS, NO_GATE, *PEERS)
 
 
-def peer(name: str, job: Job) -> dict[str, Any]:
-    ours, source = job.load(), f"{job.folder}/{name}.papers.parquet"
+def peer(name: str, job: Job) -> Ready:
+    ours = job.load()
     pool = pl.scan_parquet(f"{job.folder}/{POOL}")
     # Of so few batches as 192 papers make, those that go through side by side are not worth much.
     tuning = TUNING_PAPERS * (2 if name.startswith("openvino") else 1)
@@ -244,15 +245,16 @@ def peer(name: str, job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     setting, score, rate = PEERS[name](job, ours, few)
     prepared = time.perf_counter() - started
-    pool.head(job.papers or max(1, int(rate * job.seconds))).collect().write_parquet(source)
 
-    def whole() -> None:
+    def whole(source: str, output: str) -> None:
         papers = pl.read_parquet(source)
         texts = texts_of(papers, ours.cleaning)
         logits = score(texts)
-        decide(ours, papers.get_column("id"), texts, logits).write_parquet(f"{job.folder}/{name}.parquet")
+        decide(ours, papers.get_column("id"), texts, logits).write_parquet(output)
 
-    return {"setting": setting, "seconds": timed(whole), "prepared_s": prepared}
+    papers = job.papers or max(1, int(rate * job.seconds))
+    facts = {"setting": setting, "papers": papers, "prepared_s": prepared}
+    return facts, lambda source, output: timed(lambda: whole(source, output))
 
 
 class Clock(Watcher):
@@ -263,34 +265,40 @@ class Clock(Watcher):
 
     def begin(self, stage: str, total: int | None, done: int = 0) -> None:
         self.stage_now, self.started = stage, time.perf_counter()
-        self.loaded = self.loaded or self.started
 
     def end(self) -> None:
+        if self.stage_now == "Loading the model":
+            self.loaded = time.perf_counter()
         if self.stage_now == "Labelling":
             self.seconds = time.perf_counter() - self.started
 
 
-def product(name: str, job: Job) -> dict[str, Any]:
-    """One call; without `papers` a small one, which tells how many are `enough` for the call that counts."""
+def product(name: str, job: Job) -> Ready:
+    """Small runs first, which tell how many papers it does in the time that is given."""
     from arxivclf import label
 
-    source = f"{job.folder}/{name}.papers.parquet"
-    how: dict[str, Any] = {"output": f"{job.folder}/{name}.parquet", "overwrite": True, "device": "cpu"}
-    how |= {"gate": False} if name == NO_GATE else {}
-    count, before = job.papers or TUNING_PAPERS, (0, 0.0)
+    how: dict[str, Any] = {"overwrite": True, "device": "cpu"} | ({"gate": False} if name == NO_GATE else {})
+
+    def whole(source: str, output: str) -> tuple[Clock, float]:
+        clock = Clock()
+        label(LabelSettings((source,), (job.model,), tuple(job.task), output=output, **how), clock)
+        return clock, time.perf_counter() - clock.loaded
+
+    probe, started = f"{job.folder}/{name}.probe.parquet", time.perf_counter()
+    count, before, prepared = job.papers or TUNING_PAPERS, (0, 0.0), 0.0
     while True:
-        papers = pl.read_parquet(f"{job.folder}/{POOL}", n_rows=count)
-        papers.write_parquet(source)
-        clock, started = Clock(), time.perf_counter()
-        label(LabelSettings((str(source),), (job.model,), tuple(job.task), **how), clock)
-        found = {"seconds": time.perf_counter() - clock.loaded, "prepared_s": clock.loaded - started}
+        papers = pl.read_parquet(f"{job.folder}/{POOL}", n_rows=min(count, POOL_PAPERS if before[0] else TUNING_PAPERS))
+        papers.write_parquet(probe)
+        clock, _ = whole(probe, f"{job.folder}/{name}.probed.parquet")
+        prepared = prepared or clock.loaded - started
         # What more papers take more: the gate decides most, and the last batch of each width is filled up.
         pace = (len(papers) - before[0]) / max(1e-3, clock.seconds - before[1])
         if job.papers or len(papers) < count or (before[0] and clock.seconds > job.seconds / 15):
             break
         count, before = count * 4, (count, clock.seconds)
-    enough = max(1, int(len(papers) + (job.seconds - clock.seconds) * pace))
-    return found | {"setting": "as it comes" if name == OURS else "--no-gate", "enough": enough}
+    enough = job.papers or max(1, int(len(papers) + (job.seconds - clock.seconds) * pace))
+    facts = {"setting": "as it comes" if name == OURS else "--no-gate", "papers": enough, "prepared_s": prepared}
+    return facts, lambda source, output: whole(source, output)[1]
 
 
 def peak(precision: torch.dtype) -> float:
@@ -357,19 +365,6 @@ def machine() -> dict[str, Any]:
         found["processor"] = facts.get("model name", found["processor"])
         found["features"] = [name for name in FEATURES if name in facts.get("flags", "").split()]
     return found
-
-
-def run(name: str, job: Job) -> dict[str, Any]:
-    """One side in a process of its own: its figures, or the `error` that it ended with."""
-    result = Path(job.folder, RESULT)
-    result.unlink(missing_ok=True)
-    command = [sys.executable, __file__, "--side", name, json.dumps(asdict(job))]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true"}
-    done = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
-    if done.returncode or not result.exists():
-        return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
-    tried = [line.strip() for line in done.stderr.splitlines() if line.endswith("papers/s")]
-    return json.loads(result.read_text()) | {"tried": tried}
 
 
 def judge(found: dict[str, dict[str, Any]], job: Job, peaks: dict[str, float], random: bool) -> None:
@@ -454,6 +449,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--task", action="append", default=[], help="names the labels of a model without names")
     parser.add_argument("--papers", type=int, help="so many for every side")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long a side should take (60)")
+    parser.add_argument("--rounds", type=int, default=3, help="in so many turns, one side after the other (3)")
     parser.add_argument("--only", nargs="+", choices=SIDES, default=list(SIDES), help="these sides alone")
     parser.add_argument("--json", type=Path, help="all figures as JSON")
     parser.add_argument("--markdown", type=Path, help="the table, too, in a file")
@@ -467,8 +463,7 @@ def main(arguments: list[str]) -> None:
     transformers_logging.set_verbosity_error()
     if arguments[:1] == ["--side"]:
         name, job = arguments[1], Job(**json.loads(arguments[2]))
-        figures = peer(name, job) if name in PEERS else product(name, job)
-        Path(job.folder, RESULT).write_text(json.dumps(figures))
+        serve(name, Path(job.folder), lambda: peer(name, job) if name in PEERS else product(name, job))
         return
     given = options(arguments)
     with TemporaryDirectory() as name:
@@ -479,16 +474,19 @@ def main(arguments: list[str]) -> None:
             make_random_bert(Path(given.model), folder / POOL, given.task)
         job = Job(name, given.model, given.task, given.seconds, given.papers)
         peaks = {word(one): peak(one) for one in dict.fromkeys((torch.float32, fast_precision()))}
-        found: dict[str, dict[str, Any]] = {}
+        sides: dict[str, Side] = {}
         for one in SIDES:
             if one not in given.only or (one == NO_GATE and given.random_bert):
                 continue
             print(f"{one} ...", file=sys.stderr, flush=True)
-            probed = run(one, job) if one not in PEERS and job.papers is None else {}
-            # Ours counts from a fresh process on: the one that probed is warm.
-            counted = Job(**asdict(job) | {"papers": probed["enough"]}) if "enough" in probed else job
-            found[one] = probed if "error" in probed else run(one, counted)
-            print(f"  {found[one].get('error') or found[one]['setting']}", file=sys.stderr, flush=True)
+            command = [sys.executable, __file__, "--side", one, json.dumps(asdict(job))]
+            sides[one] = Side(one, folder, command)
+            print(f"  {sides[one].facts.get('error') or sides[one].facts['setting']}", file=sys.stderr, flush=True)
+        for number in range(given.rounds):
+            print(f"round {number + 1} of {given.rounds} ...", file=sys.stderr, flush=True)
+            for one in (*list(sides)[number % len(sides) :], *list(sides)[: number % len(sides)]):
+                sides[one].turn(number, given.rounds)
+        found = {one: side.end(given.rounds) for one, side in sides.items()}
         if good := {name: facts for name, facts in found.items() if "error" not in facts}:
             judge(good, job, peaks, given.random_bert)
     there = {found.name.lower(): found.version for found in distributions()}
