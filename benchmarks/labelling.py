@@ -325,7 +325,10 @@ def make_random_bert(folder: Path, pool: Path, task: Sequence[str]) -> None:
 
     torch.manual_seed(0)
     base = folder.with_name("random-base")
-    BertForSequenceClassification(BertConfig()).save_pretrained(base)
+    names = dict(enumerate(Task.load(task).names))
+    # 0 epochs leave a base as it is, which must have the labels for that.
+    config = BertConfig(id2label=names, label2id={name: index for index, name in names.items()})
+    BertForSequenceClassification(config).save_pretrained(base)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR, local_files_only=True)
     tokenizer.model_max_length = 512
     tokenizer.save_pretrained(base)
