@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import filelock
-
 from arxivclf.errors import DataError
 
 
@@ -41,6 +39,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def only_one(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` as long as the block lasts. DataError where another process holds it, or where it
     cannot be made; `what` is what is written meanwhile."""
+    # It brings asyncio, which those who write a file do without.
+    import filelock
+
     lock = filelock.FileLock(path, timeout=0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

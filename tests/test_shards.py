@@ -96,20 +96,24 @@ def test_one_run_takes_over_what_shards_have_made(dump: Path, tmp_path: Path) ->
     assert both(tmp_path / "x.parquet") == both(tmp_path / "whole/x.parquet")
 
 
+def killed_before_the_output(dump: Path, output: Path, shard: str) -> None:
+    """Run a shard in a process that ends when all parts are made and the output is not."""
+    code = (
+        "import os; from arxivclf import LabelSettings, label; from arxivclf.labelling import run;"
+        "run.make_output = lambda *args: os._exit(9);"
+        f"label(LabelSettings(({str(dump)!r},), model=('bundled',), output={str(output)!r}, shard={shard!r},"
+        " chunk_rows=10, max_rejects=0.2))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+
+
 def test_merge_makes_the_output_without_dump_and_model(dump: Path, tmp_path: Path, cli: Callable[..., Result]) -> None:
     run(dump, tmp_path / "whole/x.parquet")
     output = tmp_path / "x.parquet"
     run(dump, output, "0/3")
     run(dump, output, "2/3")
     assert "3 of 10 chunks are missing (3-5); run their shards (again)" in error_line(cli("merge", output), 1)
-    # The last one is killed when its parts are made and the output is not.
-    code = (
-        "import os, sys; from arxivclf import LabelSettings, label; from arxivclf.labelling import run;"
-        "run.make_output = lambda *args: os._exit(9);"
-        f"label(LabelSettings(({str(dump)!r},), model=('bundled',), output={str(output)!r}, shard='1/3', chunk_rows=10,"
-        " max_rejects=0.2))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    killed_before_the_output(dump, output, "1/3")
     dump.unlink()
     shown = cli("merge", output)
     assert shown.exit_code == 0, shown.output
@@ -193,13 +197,7 @@ def test_who_merges_elsewhere_finds_the_rejects_beside_the_labels(
     monkeypatch.chdir(tmp_path)
     Path("shared").mkdir()
     run(dump, Path("shared/x.parquet"), "0/2")
-    code = (
-        "import os; from arxivclf import LabelSettings, label; from arxivclf.labelling import run;"
-        "run.make_output = lambda *args: os._exit(9);"
-        f"label(LabelSettings(({str(dump)!r},), model=('bundled',), output='shared/x.parquet', shard='1/2',"
-        " chunk_rows=10, max_rejects=0.2))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    killed_before_the_output(dump, Path("shared/x.parquet"), "1/2")
     monkeypatch.chdir(tmp_path / "shared")
     Path("x.rejects.jsonl").write_text("mine\n")
     assert "no rejects of ours" in error_line(cli("merge", "x.parquet"), 2)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from arxivclf.config import LabelSettings, TrainSettings
 from arxivclf.corpus.ids import arxiv_key, year_of
 from arxivclf.corpus.rejects import RAW_CHARACTERS, Reject
 from arxivclf.errors import DataError
@@ -44,6 +45,11 @@ class Naming:
     text: str | None = None
     label: str | None = None
     if_there: bool = False
+
+    @classmethod
+    def of(cls, settings: TrainSettings | LabelSettings, if_there: bool = False) -> Naming:
+        """As the settings of a job have them."""
+        return cls(settings.id_column, settings.text_column, settings.label_column, if_there)
 
     def among(self, there: Sequence[str]) -> Naming:
         """What holds for a file with these columns."""

@@ -84,9 +84,7 @@ def plan(settings: LabelSettings, watcher: Watcher | None = None) -> Plan:
             raise DataError(f"--plan {', '.join(names)}: no rows there")
 
         # What is wrong with a file is told of it, and not of its samples.
-        Snapshot(
-            tuple(sources), Naming(settings.id_column, settings.text_column, settings.label_column), settings.keep
-        ).check()
+        Snapshot(tuple(sources), Naming.of(settings), settings.keep).check()
 
         def run(size: int, listener: Watcher | None = None) -> tuple[LabelSummary, float]:
             place = Path(mkdtemp(dir=folder))

@@ -67,8 +67,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         with watcher.stage("Fetching the dump"):
             sources = fetch(names, folder)
         before = jobs.states(sources)
-        naming = Naming(settings.id_column, settings.text_column, settings.label_column)
-        snapshot = Snapshot(tuple(sources), naming, settings.keep)
+        snapshot = Snapshot(tuple(sources), Naming.of(settings), settings.keep)
         snapshot.check()
         with watcher.stage("Loading the model"):
             engine = _engine(settings, stack)

@@ -21,7 +21,7 @@ import torch
 import transformers
 import xxhash
 
-from arxivclf.errors import DataError, ModelError
+from arxivclf.errors import DataError, ModelError, one_line
 from arxivclf.files import whole_file
 from arxivclf.model.devices import Device, bfloat16_is_fast, find
 from arxivclf.model.encoder import Backend, Encoder
@@ -87,7 +87,7 @@ class Reference:
             logits = cast(Scores, tensors["logits"].float().numpy())
             linear_logits = cast(Scores, tensors["linear_logits"].float().numpy())
         except (SafetensorError, KeyError, RuntimeError, OSError) as error:
-            raise ModelError(f"{path}: cannot be read: {' '.join(str(error).split())[:300]}") from None
+            raise ModelError(f"{path}: cannot be read: {one_line(error)}") from None
         tables = all(each.ndim == 2 and len(each) == len(token_ids) for each in (logits, linear_logits))
         if not token_ids or not tables or min(lengths) < 1:
             raise ModelError(f"{path}: not as `arxivclf train` writes it")

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
-from arxivclf.errors import ModelError
+from arxivclf.errors import ModelError, one_line
 from arxivclf.model import batches
 from arxivclf.model.devices import Device
 from arxivclf.model.folder import TOKENIZER_FILES, fingerprint
@@ -90,7 +90,7 @@ class Encoder:
                 )
             # Each file has a library of its own behind it, and each library errors of its own.
             except Exception as error:
-                raise ModelError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+                raise ModelError(f"{folder}: cannot be loaded: {one_line(error)}") from None
         if tokenizer.pad_token_id is None:
             raise ModelError(f"{folder}: its tokenizer has no padding token")
         limit = min(

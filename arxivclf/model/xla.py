@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from arxivclf.errors import DeviceError
+from arxivclf.errors import DeviceError, one_line
 from arxivclf.model.devices import Device
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def find(precision: str) -> XlaDevice:
             backends.set_mat_mul_precision(products)
     # What the runtime says of a TPU that is taken by another process, or of one that it does not know, is of no type.
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())[:300]
+        said = one_line(error)
         raise DeviceError(f"no such device: tpu (torch-xla {_version('torch-xla')} does not start: {said})") from None
     name = "tpu" if runtime == "TPU" else "XLA on a CPU, for tests,"
     many = f"{cores} cores" if cores > 1 else "1 core"

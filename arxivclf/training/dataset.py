@@ -124,7 +124,7 @@ def check(settings: TrainSettings) -> None:
         *((path,) for path in (settings.validation, settings.weak_negatives, settings.exclude) if path),
     ):
         names = [name for name in resolve(paths) if name != STANDARD_INPUT and not is_remote(name)]
-        naming = _naming(settings, if_there=paths != settings.snapshots)
+        naming = Naming.of(settings, if_there=paths != settings.snapshots)
         Snapshot(tuple(Source(name, Path(name)) for name in names), naming).check()
 
 
@@ -152,7 +152,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     kept = pl.DataFrame()
     hashes: list[pl.Series] = []
     all_hashes: list[pl.Series] = []
-    for chunk in read("the dump", settings.snapshots, _naming(settings)):
+    for chunk in read("the dump", settings.snapshots, Naming.of(settings)):
         papers = chunk.papers
         counts["papers"] += len(papers)
         counts["ids_restored"] += count_restored(papers)
@@ -177,7 +177,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
 
     left_out = pl.lit(False)
     if settings.exclude is not None:
-        parts = [chunk.papers for chunk in read("what is left out", [settings.exclude], _naming(settings, True))]
+        parts = [chunk.papers for chunk in read("what is left out", [settings.exclude], Naming.of(settings, True))]
         if parts:
             left_out = pl.col("key").is_in(_keys_of(pl.concat(parts)).implode())
         counts["excluded"] = int(chosen.select(left_out.sum()).item())
@@ -188,7 +188,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
         asked = task if settings.validation_label is None else Task((_label_named(task, settings.validation_label),))
         parts = [
             _with_truth(chunk.papers, asked)
-            for chunk in read("the validation set", [settings.validation], _naming(settings, if_there=True))
+            for chunk in read("the validation set", [settings.validation], Naming.of(settings, if_there=True))
         ]
         validation = _last_of_each(pl.concat(parts)).filter(~left_out) if parts else pl.DataFrame()
         if not len(validation):
@@ -224,7 +224,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     if settings.weak_negatives is not None:
         parts = [
             chunk.papers
-            for chunk in read("the weak negatives", [settings.weak_negatives], _naming(settings, if_there=True))
+            for chunk in read("the weak negatives", [settings.weak_negatives], Naming.of(settings, if_there=True))
         ]
         if not parts:
             raise DataError(f"{settings.weak_negatives}: no paper in it")
@@ -274,11 +274,6 @@ def _described(role: str, source: Source, papers: int) -> DataFile:
     with open(source.path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return DataFile(role, source.name, source.path.stat().st_size, digest, papers)
-
-
-def _naming(settings: TrainSettings, if_there: bool = False) -> Naming:
-    """The columns as the user named them: those of the dump, and of other files where these have them, too."""
-    return Naming(settings.id_column, settings.text_column, settings.label_column, if_there)
 
 
 def _with_truth(papers: pl.DataFrame, task: Task) -> pl.DataFrame:
