@@ -55,6 +55,15 @@ _OF_ENCODERS = ("torch", "transformers", "tokenizers")
 _ENCODERS_ALONE = (
     *("undersample", "epochs", "learning_rate", "batch_size", "max_tokens", "resume", "loss", "tune", "track"),
     *("gate_risk", "device", "schedule", "warmup", "patience", "dropout", "precision", "compile"),
+    *(
+        "adam_betas",
+        "adam_epsilon",
+        "weight_decay",
+        "max_gradient_norm",
+        "focal_gamma",
+        "lora_rank",
+        "checkpoint_minutes",
+    ),
 )
 
 
