@@ -154,7 +154,7 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
     they, and no column of labels, tell the truth.
     """
     blank_is_null = [
-        pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in ("id", "title", "abstract", "text")
+        pl.when(pl.col(name).str.contains(r"\S")).then(pl.col(name)) for name in ("id", "title", "abstract", "text")
     ]
     date = _date(pl.col("created"))
     rows = raw.lazy().with_columns(*blank_is_null, created=date).collect()
@@ -162,11 +162,10 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
     if not columns.arxiv:
         key = pl.coalesce(key, pl.col("id").str.strip_chars())
     rows = rows.with_columns(key=key)
-    year = pl.coalesce(
-        pl.col("created").dt.year(),
-        pl.col("year").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False),
-        year_of(pl.col("key")),
+    told = pl.coalesce(
+        pl.col("created").dt.year(), pl.col("year").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False)
     )
+    year = pl.coalesce(told, year_of(pl.when(told.is_null()).then(pl.col("key"))))
     reason = (
         pl.when(pl.col("fault").is_not_null())
         .then(pl.col("fault"))

@@ -12,10 +12,11 @@ import polars as pl
 
 _PREFIX = r"^(?i:(?:oai:)?arxiv(?:\.org)?:|https?://(?:www\.|export\.)?arxiv\.org/(?:abs|pdf)/)"
 # From 0704 four digits follow the month, from 1501 five. (For \d polars takes the digits of every script.)
-_SOUND = (
-    r"^((?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.[0-9]{4}|(?:1[5-9]|[2-9][0-9])(?:0[1-9]|1[0-2])\.[0-9]{5}"
-    r"|[a-z]+(?:-[a-z]+)?(?:\.[A-Z]{2})?/[0-9]{7})(?:v[1-9][0-9]*)?(?:\.pdf)?$"
-)
+_NEW = r"(?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.[0-9]{4}|(?:1[5-9]|[2-9][0-9])(?:0[1-9]|1[0-2])\.[0-9]{5}"
+_ARCHIVE = r"[a-z]+(?:-[a-z]+)?"
+_SOUND = rf"^({_NEW}|{_ARCHIVE}(?:\.[A-Z]{{2}})?/[0-9]{{7}})(?:v[1-9][0-9]*)?(?:\.pdf)?$"
+# What is its own key.
+_KEY = rf"^(?:{_NEW}|{_ARCHIVE}/[0-9]{{7}})$"
 _NUMBER = r"^([0-9]{3,4}\.[0-9]{1,20})$"
 _FIRST_FIVE_DIGIT_MONTH = 1501
 # What is left of the digits of a float64 after the four of the month, in units of the last digit of the id, and more.
@@ -33,7 +34,9 @@ def arxiv_key(paper_id: pl.Expr, created: pl.Expr, trust: bool = False) -> pl.Ex
     id is malformed: `math.GT/0309136v2` gives `math/0309136`, and `704.001` gives `0704.0010` if the paper was made in
     April 2007 or up to a year before. With `trust` a damaged id is told without its date.
     """
-    bare = paper_id.str.strip_chars().str.replace(_PREFIX, "")
+    # Nearly all are, and to take others apart is most of the work.
+    plain = paper_id.str.contains(_KEY)
+    bare = pl.when(~plain).then(paper_id).str.strip_chars().str.replace(_PREFIX, "")
     sound = bare.str.extract(_SOUND, 1).str.replace(r"\.[A-Z]{2}/", "/")
     number = bare.str.extract(_NUMBER, 1).cast(pl.Float64)
     month = number.floor().cast(pl.Int32)
@@ -48,7 +51,9 @@ def arxiv_key(paper_id: pl.Expr, created: pl.Expr, trust: bool = False) -> pl.Ex
     ).str.extract(_SOUND, 1)
     months_waited = (month // 100 + 2000 - created.dt.year()) * 12 + month % 100 - created.dt.month()
     borne_out = months_waited.is_between(0, _LONGEST_WAIT_MONTHS)
-    return pl.coalesce(sound, pl.when(whole & (borne_out | pl.lit(trust))).then(restored))
+    return pl.coalesce(
+        pl.when(plain).then(paper_id), sound, pl.when(whole & (borne_out | pl.lit(trust))).then(restored)
+    )
 
 
 def count_restored(papers: pl.DataFrame) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from transformers import logging as transformers_logging
 
 from arxivclf.errors import ModelError, one_line
-from arxivclf.model import batches
+from arxivclf.model import batches, tokens
 from arxivclf.model.devices import Device
 from arxivclf.model.folder import TOKENIZER_FILES, fingerprint
 from arxivclf.model.labels import Scores
@@ -53,6 +52,7 @@ class Encoder:
     device: Device
     softmax: bool
     tokenizing: str
+    token_ids: tokens.OfTexts
     backend: Backend | None = None
 
     @classmethod
@@ -98,7 +98,9 @@ class Encoder:
         )
         softmax = model.config.problem_type != "multi_label_classification" and model.config.num_labels > 1
         tokenizing = f"{fingerprint(folder, TOKENIZER_FILES)} {int(limit)}"
-        return cls(device.take(model).eval(), tokenizer, int(limit), device.fit(int(limit)), softmax, tokenizing)
+        token_ids = tokens.fastest(tokenizer, int(limit))
+        ready = device.take(model).eval()
+        return cls(ready, tokenizer, int(limit), device.fit(int(limit)), softmax, tokenizing, token_ids)
 
     @property
     def label_names(self) -> list[str]:
@@ -126,18 +128,7 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, cut to `max_tokens`, special tokens included."""
-        if not texts:
-            return []
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        encoded = self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=self.max_tokens,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        return list(encoded["input_ids"])
+        return self.token_ids(texts)
 
     def forward(
         self, token_ids: Sequence[list[int]], rows: batches.Indices, shape: tuple[int, int] | None = None
