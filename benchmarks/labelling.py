@@ -32,6 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,6 +54,7 @@ from arxivclf.model.batches import pad
 from arxivclf.model.classifier import Model
 from arxivclf.model.compiled import quietly
 from arxivclf.model.devices import find
+from arxivclf.model.tokens import of_texts
 from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion
 
@@ -180,7 +182,9 @@ def with_openvino(job: Job, ours: Model, texts: list[str], int8: bool) -> Best:
         import openvino
 
     model, _ = transformer(job)
-    tokenize, padding = ours.encoder.tokenize, ours.encoder.tokenizer.pad_token_id
+    # As transformers does it: to look words up is a part of what is measured of ours.
+    tokenize = partial(of_texts, ours.encoder.tokenizer, ours.encoder.max_tokens)
+    padding = ours.encoder.tokenizer.pad_token_id
 
     def inputs(token_ids: list[list[int]]) -> dict[str, np.ndarray]:
         ids, mask = pad(token_ids, padding)

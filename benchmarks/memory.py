@@ -33,7 +33,7 @@ BLOCK = 50_000
 class Stub:
     """Everything that labelling asks of a model, without one: scores are drawn, tokens are none."""
 
-    name, cleaning, thresholds, fingerprint = "stub", "none", {"ai": 0.5}, "stub"
+    name, cleaning, thresholds, fingerprint = "stub", "none", {"ai": 0.5}, {"computed": "not at all"}
     task = Task.load(["ai"])
     encoder = SimpleNamespace(device=SimpleNamespace(told=lambda: ""))
     tokenizing, reason, gates = "stub", "no device", ()

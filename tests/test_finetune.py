@@ -29,7 +29,8 @@ from arxivclf.model.encoder import Encoder
 from arxivclf.model.first_token import FirstToken
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
-from arxivclf.training.finetune import _loss, choose, logits_of
+from arxivclf.training.finetune import choose, logits_of
+from arxivclf.training.loss import loss_of
 from arxivclf.training.processes import Processes
 
 
@@ -104,7 +105,7 @@ def test_the_losses_by_hand(tiny_base: Path, tmp_path: Path) -> None:
     logits, truth = torch.tensor([[2.0], [-1.0], [0.5]]), torch.tensor([[1.0], [1.0], [0.0]])
 
     def loss(**how: Any) -> torch.Tensor:
-        return _loss(TrainSettings(**how), dataset.train, torch.device("cpu"))(logits, truth)
+        return loss_of(TrainSettings(**how), dataset.train, torch.device("cpu"))(logits, truth)
 
     plain = -torch.log(torch.tensor([[0.880797], [0.268941], [1 - 0.622459]]))
     assert torch.allclose(loss(), plain, atol=1e-5)

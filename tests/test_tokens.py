@@ -61,6 +61,7 @@ def test_pieces_are_what_the_tokenizer_makes_of_whole_texts(tokenizer, texts, li
 
 def test_papers_in_parts_give_the_same_and_little_is_remembered(tokenizer, monkeypatch, tmp_path):
     monkeypatch.setattr(tokens, "_MOST_CHARACTERS", 5_000)
+    monkeypatch.setattr(tokens, "_TOGETHER", 5)
     source = fetch(resolve([str(PAPERS)]), tmp_path)
     texts = [text for chunk in Snapshot(tuple(source)).chunks() for text in chunk.papers.get_column("abstract")]
     found = fastest(tokenizer, 64)

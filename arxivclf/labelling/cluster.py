@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -192,7 +192,7 @@ class _Order:
 
     settings: LabelSettings
     work: Work
-    models: tuple[str, ...]
+    models: tuple[Mapping[str, str], ...]
     version: str
     register: str
 

@@ -37,7 +37,7 @@ class Facts:
     without gates), `told` says in words what labels where.
     """
 
-    fingerprints: Sequence[str]
+    fingerprints: Sequence[Mapping[str, str]]
     reuse: str | None
     thresholds: Mapping[str, float]
     bound: float | None

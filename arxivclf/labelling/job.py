@@ -17,6 +17,7 @@ from arxivclf.files import whole_file
 from arxivclf.labelling.engine import Facts
 from arxivclf.labelling.parts import Job, Part, Parts
 from arxivclf.labelling.sink import STANDARD_OUTPUT, form_of, read_job
+from arxivclf.model.classifier import COMPUTED
 
 # Settings that decide what is written; the others decide where, or whether at all.
 _DECIDING = ("keep", "limit", "chunk_rows", "keep_duplicates", "id_column", "text_column", "label_column")
@@ -75,7 +76,7 @@ def describe(settings: LabelSettings, sources: Sequence[Source], facts: Facts) -
     return {
         "version": arxivclf.__version__,
         "input": [source.fingerprint() for source in sources],
-        "models": list(facts.fingerprints),
+        "models": [dict(one) for one in facts.fingerprints],
         "labels": dict(facts.thresholds),
         "settings": {
             name: list(everything[name]) if isinstance(everything[name], tuple) else everything[name]
@@ -179,21 +180,19 @@ def _differences(ours: Job, theirs: Job) -> str:
             unequal = [key for key in mine | other if mine.get(key) != other.get(key)]
             found += [f"{key} ({other.get(key)} then, {mine.get(key)} now)" for key in unequal]
         elif mine != other:
-            found.append(_arithmetic(mine or (), other or ()) if name == "models" else f"the {name}")
+            found.append(_of_models(mine or (), other or ()) if name == "models" else f"the {name}")
     return ", ".join(found)
 
 
-def _arithmetic(ours: Sequence[str], theirs: Sequence[str]) -> str:
+def _of_models(ours: Sequence[Mapping[str, str]], theirs: Sequence[Mapping[str, str]]) -> str:
     """How models differ, in words, by their fingerprints: most are computed otherwise than they were."""
 
-    def parted(marks: Sequence[str]) -> tuple[list[list[str]], str]:
-        # Files, cleaning and tokens at first, what was fitted at last, and in between how the encoder is computed.
-        words = [mark.split(" ") for mark in marks]
-        return [[*each[:3], each[-1]] for each in words], ", ".join(" ".join(each[3:-1]) for each in words)
+    def elsewhere(models: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        return [{**model, COMPUTED: ""} for model in models]
 
-    (mine, now), (other, then) = parted(ours), parted(theirs)
-    if mine != other:
+    if elsewhere(ours) != elsewhere(theirs):
         return "the models"
+    now, then = (", ".join(model[COMPUTED] for model in models) for models in (ours, theirs))
     return f"how the models are computed ({then} then, {now} now: another processor, or other extras)"
 
 

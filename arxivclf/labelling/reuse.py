@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ class Reuse:
         self._known, self._names, self.fingerprint = known, label_names, fingerprint
 
     @classmethod
-    def open(cls, path: str, label_names: list[str], models: list[str]) -> Reuse:
+    def open(cls, path: str, label_names: list[str], models: list[Mapping[str, str]]) -> Reuse:
         """Read labels that `arxivclf label` wrote. `models` are the fingerprints that they must come from.
 
         Raises UsageError where they come from other models, DataError where they are no labels.

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _PLAIN_MAX_TOKENS = 512
 _PLAIN_THRESHOLD = 0.5
 
+# The part of a fingerprint that says how an encoder is computed.
+COMPUTED = "computed"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -38,7 +41,7 @@ class Model:
 
     `calibrations` make scores of what the two give together, `linear_calibrations` of what the linear model gives.
     `gates` are empty where the encoder sees every paper. `fingerprint` is the same for two models that give the same
-    scores to the same dump.
+    scores to the same dump; all but its COMPUTED is the same wherever a model is loaded.
     """
 
     name: str
@@ -48,7 +51,7 @@ class Model:
     calibrations: Sequence[Calibration]
     encoder: Encoder | None
     outputs: Sequence[int]
-    fingerprint: str
+    fingerprint: Mapping[str, str]
     linear: Linear | None = None
     linear_calibrations: Sequence[Calibration] = ()
     blends: Sequence[Blend] = ()
@@ -90,7 +93,7 @@ class Model:
             calibrations,
             encoder,
             range(len(names)),
-            "",
+            {},
             linear,
             of_linear,
             blends if linear is not None else [],
@@ -107,7 +110,7 @@ class Model:
             thresholds = list(self.thresholds.values())
             # Not of the gate: with it and without, one check and one conversion serve.
             mark = _mark(folder, self.cleaning, encoder, [self.calibrations, self.blends, thresholds])
-            encoder = choose(folder, encoder, Judge(self.mixed, thresholds, mark))
+            encoder = choose(folder, encoder, Judge(self.mixed, thresholds, repr(mark)))
         gates = [(one.low, one.high) for one in self.gates]
         decides = [self.calibrations, self.linear_calibrations, self.blends, gates]
         return replace(self, encoder=encoder, fingerprint=_mark(folder, self.cleaning, encoder, decides))
@@ -219,10 +222,13 @@ def _there(encoder: Encoder | None) -> Encoder:
     return encoder
 
 
-def _mark(folder: Path, cleaning: str, encoder: Encoder | None, decides: Sequence[object]) -> str:
-    computed = f"{encoder.max_tokens} {encoder.arithmetic}" if encoder is not None else "linear"
-    fitted = xxhash.xxh3_64_hexdigest(repr(decides).encode())
-    return f"{fingerprint(folder, MODEL_FILES)} {cleaning} {computed} {fitted}"
+def _mark(folder: Path, cleaning: str, encoder: Encoder | None, decides: Sequence[object]) -> dict[str, str]:
+    return {
+        "files": fingerprint(folder, MODEL_FILES),
+        "text": cleaning if encoder is None else f"{cleaning} {encoder.max_tokens}",
+        "fitted": xxhash.xxh3_64_hexdigest(repr(decides).encode()),
+        COMPUTED: "linear" if encoder is None else encoder.arithmetic,
+    }
 
 
 def _plain_label(name: object, labels: int) -> Label:

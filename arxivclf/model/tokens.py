@@ -16,6 +16,8 @@ from transformers import PreTrainedTokenizerBase
 _pieces = re.compile(r"[^ !-/:-@\[-`{-~]+|[!-/:-@\[-`{-~]").findall
 # Some 250,000 pieces, which take 60 MB.
 _MOST_CHARACTERS = 2_000_000
+# Texts whose pieces are in memory at once, some 10 kB each.
+_TOGETHER = 1_000
 
 OfTexts = Callable[[Sequence[str]], list[list[int]]]
 """The token ids of each text, special tokens included."""
@@ -60,6 +62,12 @@ class Pieces:
         self._characters = 0
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        found: list[list[int]] = []
+        for first in range(0, len(texts), _TOGETHER):
+            found += self._of_some(texts[first : first + _TOGETHER])
+        return found
+
+    def _of_some(self, texts: Sequence[str]) -> list[list[int]]:
         parted = [_pieces(text) for text in texts]
         # The dictionary of this call, for another thread may begin a new one.
         known = self._known
@@ -77,7 +85,7 @@ class Pieces:
             for pieces in parted
         ]
         for row, text in enumerate(texts):
-            # "[SEP]" is a token of its own, and four pieces of any other text.
+            # "[SEP]" is one token, and not the three pieces of "(SEP)".
             if any(map(text.__contains__, self._added)):
                 found[row] = of_texts(self._tokenizer, self._limit, [text])[0]
         return found

@@ -119,12 +119,19 @@ def average_precision(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     true, given = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
     if not true.any():
         return math.nan
-    order = np.argsort(-given, kind="stable")
-    ranked, hits = given[order], np.cumsum(true[order])
     # Papers of one score are ranked together.
-    last = np.flatnonzero(np.append(ranked[:-1] != ranked[1:], True))
-    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
-    return float((np.diff(recall, prepend=0.0) * precision).sum())
+    distinct, place = np.unique(-given, return_inverse=True)
+    positives, negatives = (np.bincount(place[these], minlength=len(distinct)) for these in (true, ~true))
+    return float(average_precision_of_counts(np.append(positives, negatives)[None].astype(np.float64))[0])
+
+
+def average_precision_of_counts(counts: Counts) -> Counts:
+    """The same of rows of counts, (rows, 2 * scores): the positive papers of each score, falling, then the others."""
+    positives, negatives = np.split(counts, 2, axis=1)
+    hits = np.cumsum(positives, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.nan_to_num(hits / (hits + np.cumsum(negatives, axis=1)))
+        return np.asarray((positives * precision).sum(axis=1) / hits[:, -1])
 
 
 def calibration_error(truth: npt.ArrayLike, scores: npt.ArrayLike, bins: int = CALIBRATION_BINS) -> float:

@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from arxivclf.reporting.intervals import Interval, bootstrap, draws_of, percentiles
-from arxivclf.reporting.metrics import CALIBRATION_BINS, Confusion, Counts, calibration_error, figure_of_counts
+from arxivclf.reporting.metrics import (
+    CALIBRATION_BINS,
+    Confusion,
+    Counts,
+    average_precision_of_counts,
+    calibration_error,
+    figure_of_counts,
+)
 
 # Of more distinct scores neighbours are gathered for a bootstrap, whose own spread is far wider than what that changes.
 _KINDS = 2_048
@@ -56,7 +63,7 @@ class Ranked:
 
     def average_precision(self) -> Interval:
         """The precision at each score, weighted by the recall that it adds; nan where nothing is positive."""
-        return self._interval(0, float(_average_precision(self._counts)[0]))
+        return self._interval(0, float(average_precision_of_counts(self._counts)[0]))
 
     def roc_area(self) -> Interval:
         """The chance that a positive paper scores above a negative one, ties half; nan where either is missing."""
@@ -83,7 +90,7 @@ class Ranked:
         def figures(counts: Counts) -> Counts:
             positives, papers = counts[:, : len(bins)], counts[:, : len(bins)] + counts[:, len(bins) :]
             off = np.abs((papers * few.scores - positives) @ in_bin).sum(axis=1)
-            return np.stack([_average_precision(counts), _roc_area(counts), off / papers.sum(axis=1)], axis=1)
+            return np.stack([average_precision_of_counts(counts), _roc_area(counts), off / papers.sum(axis=1)], axis=1)
 
         return draws_of(np.append(few.positives, few.negatives), figures)
 
@@ -106,14 +113,6 @@ class Ranked:
             np.add.reduceat(self.negatives, first),
             self.error,
         )
-
-
-def _average_precision(counts: Counts) -> Counts:
-    positives, negatives = np.split(counts, 2, axis=1)
-    hits = np.cumsum(positives, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.nan_to_num(hits / (hits + np.cumsum(negatives, axis=1)))
-        return np.asarray((positives * precision).sum(axis=1) / hits[:, -1])
 
 
 def _roc_area(counts: Counts) -> Counts:

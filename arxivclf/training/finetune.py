@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from arxivclf.reporting.metrics import Confusion, average_precision, best_thresh
 from arxivclf.stopping import stopping
 from arxivclf.training.checkpoint import Checkpoints, Tensors
 from arxivclf.training.dataset import Dataset, Papers
+from arxivclf.training.loss import loss_of
 from arxivclf.training.parameters import decayed, merged, open_for_training
 from arxivclf.training.processes import Processes
 from arxivclf.training.schedule import share_of_rate, steps_of
@@ -238,7 +239,7 @@ class _Run:
     ) -> None:
         """`papers` are those of the first pass; others may `take` their place in the next, as many and as balanced."""
         self._encoder, self._settings, self._processes = encoder, settings, processes
-        self._loss = _loss(settings, papers, encoder.device.where)
+        self._loss = loss_of(settings, papers, encoder.device.where)
         self.steps, self.ends = steps_of(len(papers), chosen.epochs, settings.batch_size, settings.seed)
         self._epochs = chosen.epochs
         where = encoder.device.where
@@ -425,25 +426,6 @@ class _Run:
         if own in tensors:
             self._encoder.device.set_random_state(tensors[own])
         return {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
-
-
-def _loss(
-    settings: TrainSettings, papers: Papers, where: torch.device
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss of each paper and label, (papers, labels), from logits and truth of that shape."""
-    entropy = torch.nn.functional.binary_cross_entropy_with_logits
-    if settings.loss == "weighted":
-        positive = torch.from_numpy(papers.truth.sum(axis=0))
-        balance = ((len(papers) - positive) / positive).to(where)
-        return lambda logits, truth: entropy(logits, truth, reduction="none", pos_weight=balance)
-    if settings.loss == "focal":
-        # Lin et al. (2017): what is right already counts less, by (1 - p)^gamma of its probability p.
-        def focal(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-            each = entropy(logits, truth, reduction="none")
-            return (1.0 - torch.exp(-each)) ** settings.focal_gamma * each
-
-        return focal
-    return lambda logits, truth: entropy(logits, truth, reduction="none")
 
 
 def _tokenize(encoder: Encoder, papers: Papers, watcher: Watcher) -> list[list[int]]:
