@@ -123,12 +123,18 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def best_of(settings: dict[str, Score], texts: list[str]) -> Best:
-    """The fastest of some settings on a few papers, each warmed up by some of them first, and its papers per second."""
-    rates = {}
-    for name, score in settings.items():
+    """The fastest of some settings on a few papers, each warmed up by some of them first, and its papers per second.
+
+    Where there is a choice each has three turns, the best of which counts, lest a busy moment decide.
+    """
+    rates = dict.fromkeys(settings, 0.0)
+    for score in settings.values():
         score(texts[: max(1, len(texts) // 4)])
-        rates[name] = len(texts) / timed(lambda score=score: score(texts))
-        print(f"  {name}: {rates[name]:.1f} papers/s", file=sys.stderr, flush=True)
+    for _ in range(3 if len(settings) > 1 else 1):
+        for name, score in settings.items():
+            rates[name] = max(rates[name], len(texts) / timed(lambda score=score: score(texts)))
+    for name, rate in rates.items():
+        print(f"  {name}: {rate:.1f} papers/s", file=sys.stderr, flush=True)
     best = max(rates, key=lambda name: rates[name])
     return best, settings[best], rates[best]
 
