@@ -42,8 +42,9 @@ class Encoder:
     """A sequence classifier, one output for each label, and the tokenizer that it was made for.
 
     `softmax` says that its outputs exclude each other; else each is a sigmoid of its own. `tokenizing` is the same for
-    two encoders that make the same token ids of a text. Where `backend` is given, logits are computed by it, from the
-    weights as they were when it was made; `backends` gives it to a model that is to label.
+    two encoders that make the same token ids of a text; `tokenize` makes them, cut to `max_tokens`. Where `backend` is
+    given, logits are computed by it, from the weights as they were when it was made; `backends` gives it to a model
+    that is to label.
     """
 
     model: PreTrainedModel
@@ -52,7 +53,7 @@ class Encoder:
     device: Device
     softmax: bool
     tokenizing: str
-    token_ids: tokens.OfTexts
+    tokenize: tokens.OfTexts
     backend: Backend | None = None
 
     @classmethod
@@ -98,9 +99,9 @@ class Encoder:
         )
         softmax = model.config.problem_type != "multi_label_classification" and model.config.num_labels > 1
         tokenizing = f"{fingerprint(folder, TOKENIZER_FILES)} {int(limit)}"
-        token_ids = tokens.fastest(tokenizer, int(limit))
+        tokenize = tokens.fastest(tokenizer, int(limit))
         ready = device.take(model).eval()
-        return cls(ready, tokenizer, int(limit), device.fit(int(limit)), softmax, tokenizing, token_ids)
+        return cls(ready, tokenizer, int(limit), device.fit(int(limit)), softmax, tokenizing, tokenize)
 
     @property
     def label_names(self) -> list[str]:
@@ -125,10 +126,6 @@ class Encoder:
         with _quietly():
             self.model.save_pretrained(folder, state_dict=state)
             self.tokenizer.save_pretrained(folder)
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, cut to `max_tokens`, special tokens included."""
-        return self.token_ids(texts)
 
     def forward(
         self, token_ids: Sequence[list[int]], rows: batches.Indices, shape: tuple[int, int] | None = None
