@@ -179,5 +179,5 @@ def test_every_form(files: tuple[Path, Path, float], cli: Callable[..., Result])
     assert f"ai,,,difference,{known.difference.value}," in told["csv"]
     assert f"**ai**  {known.verdict}".replace("|", "") in told["markdown"]
     assert "| word that is new | papers |" in told["markdown"]
-    assert "<h2>ai</h2>" in told["html"]
+    assert '<h2 id="ai">ai</h2>' in told["html"]
     assert "transformer" in told["table"]

@@ -19,7 +19,6 @@ from arxivclf import report
 from arxivclf.reporting.compare import compare
 from arxivclf.reporting.drift import drift
 from arxivclf.reporting.formats import as_html
-from arxivclf.reporting.page import page_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = '<script>alert(1)</script> & "quotes" <img src=x onerror=alert(2)>'
@@ -34,7 +33,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = frame.hstack(more).with_columns(title=pl.lit(HOSTILE))
     frame.write_parquet(folder / "x.labels.parquet")
     path = folder / "x.html"
-    path.write_text(page_of(report(folder / "x.labels.parquet", by=["year", "primary"], errors=5, for_precision=[0.9])))
+    path.write_text(as_html(report(folder / "x.labels.parquet", by=["year", "primary"], errors=5, for_precision=[0.9])))
     return path
 
 

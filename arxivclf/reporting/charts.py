@@ -1,17 +1,26 @@
-"""Line charts and histograms as SVG, for a page that loads nothing: colours come from the page's style sheet."""
+"""What is drawn of a label, as SVG, for a page that loads nothing: colours come from the page's style sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from arxivclf.reporting.metrics import CALIBRATION_BINS
+from arxivclf.reporting.ranked import Ranked
+from arxivclf.reporting.report import LabelReport
+from arxivclf.reporting.unjudged import Unjudged
 
 # The plot within its viewBox; what is left of it holds the names of the axes.
 _WIDTH, _HEIGHT = 360, 300
 _LEFT, _TOP, _RIGHT, _BOTTOM = 48, 12, 12, 44
 # A line of more points looks the same, and a page of a million papers would hold a million.
 _MOST_POINTS = 400
+_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,64 @@ class Line:
     points: Sequence[tuple[float, float]]
     style: str = "line"
     marks: bool = False
+
+
+_CHANCE = Line("chance", [(0.0, 0.0), (1.0, 1.0)], "chance")
+
+
+def drawing(found: LabelReport | Unjudged) -> str:
+    """The curves of a label and how its scores are spread; of one without a truth the latter alone."""
+    return f'<div class="charts">{"".join(_unjudged(found) if isinstance(found, Unjudged) else _judged(found))}</div>'
+
+
+def _unjudged(found: Unjudged) -> Iterator[str]:
+    told = f"In {len(found.scores)} equal parts of 0 to 1."
+    yield histogram("Scores", "score", [("papers", found.scores)], told)
+
+
+def _judged(label: LabelReport) -> Iterator[str]:
+    ranked = label.ranked
+    positive, negative = int(ranked.positives.sum()), int(ranked.negatives.sum())
+    if positive:
+        hits = np.cumsum(ranked.positives)
+        precision, recall = hits / (hits + np.cumsum(ranked.negatives)), hits / positive
+        area = next(one.interval.value for one in label.figures if one.name == "average precision")
+        lines = [
+            Line("precision at each recall", _points(recall, precision)),
+            Line("prevalence", [(0, positive / ranked.papers), (1, positive / ranked.papers)], "chance"),
+        ]
+        told = f"Average precision {area:.4f}, prevalence {positive / ranked.papers:.4f}."
+        yield chart("Precision and recall", "recall", "precision", lines, told)
+    if positive and negative:
+        false, true = np.cumsum(ranked.negatives) / negative, np.cumsum(ranked.positives) / positive
+        area = next(one.interval.value for one in label.figures if one.name == "ROC area")
+        lines = [Line("true at each false rate", [(0.0, 0.0), *_points(false, true)]), _CHANCE]
+        yield chart("ROC", "false positive rate", "true positive rate", lines, f"Area {area:.4f}.")
+    yield _calibration(ranked)
+    bins = np.minimum((ranked.scores * _BINS).astype(np.int64), _BINS - 1)
+    counts = [np.bincount(bins, each, _BINS).astype(int).tolist() for each in (ranked.negatives, ranked.positives)]
+    names = (f"not {label.name}", label.name)
+    told = f"Of {negative:,} papers that are {names[0]} and {positive:,} that are {names[1]} in truth."
+    yield histogram("Scores", "score", list(zip(names, counts, strict=True)), told)
+
+
+def _calibration(ranked: Ranked) -> str:
+    papers = ranked.positives + ranked.negatives
+    place = np.minimum((ranked.scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    of = np.bincount(place, papers, CALIBRATION_BINS)
+    there = of > 0
+    score = np.bincount(place, papers * ranked.scores, CALIBRATION_BINS)[there] / of[there]
+    share = np.bincount(place, ranked.positives, CALIBRATION_BINS)[there] / of[there]
+    lines = [
+        Line("share of positives by mean score", _points(score, share), marks=True),
+        Line("calibrated", [(0.0, 0.0), (1.0, 1.0)], "chance"),
+    ]
+    told = f"Expected calibration error {ranked.error:.4f}."
+    return chart("Calibration", "mean score", "share of positives", lines, told)
+
+
+def _points(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> list[tuple[float, float]]:
+    return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
 def chart(title: str, x_name: str, y_name: str, lines: Sequence[Line], told: str) -> str:

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from arxivclf.reporting.charts import drawing
 from arxivclf.reporting.compare import FIGURES, Comparison
 from arxivclf.reporting.content import content_of, counts, key, number
 from arxivclf.reporting.drift import Drift
 from arxivclf.reporting.overall import NAMES
-from arxivclf.reporting.page import page_of, page_of_tables
+from arxivclf.reporting.page import page_of
 from arxivclf.reporting.report import Report
-from arxivclf.reporting.tables import tables
+from arxivclf.reporting.tables import report_tables, tables
 from arxivclf.reporting.unjudged import Unjudged
 
 Found = Report | Comparison | Drift
@@ -67,9 +68,9 @@ def as_csv(found: Found) -> str:
 def as_html(found: Found) -> str:
     """One page that loads nothing."""
     if isinstance(found, Report):
-        return page_of(found)
+        return page_of(f"Labels in {found.source}", report_tables(found, drawing))
     heading = f"{'What changed' if isinstance(found, Comparison) else 'Drift'} from {found.first} to {found.second}"
-    return page_of_tables(heading, tables(found))
+    return page_of(heading, tables(found))
 
 
 FORMS: Mapping[str, Callable[[Found], str]] = {

@@ -1,9 +1,9 @@
-"""A report as tables for the terminal."""
+"""Reports, comparisons and drifts as lines and tables, which a terminal, a page and Markdown show alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -31,28 +31,42 @@ if TYPE_CHECKING:
 _WIDEST_PAGE = 31
 
 
-def tables(found: Report | Comparison | Drift) -> Iterator[Text | Table]:
+class Named(Table):
+    """A table with a name, which a terminal does not show: a page has it as a caption."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(box=box.SIMPLE_HEAD, pad_edge=False)
+        self.name = name
+
+
+Part = Text | Named | str
+"""A line or more to read, a table, or what was drawn. What is bold, a whole line or its beginning, is a heading."""
+
+Drawing = Callable[[LabelReport | Unjudged], str]
+
+
+def tables(found: Report | Comparison | Drift) -> Iterator[Part]:
     """Everything that there is to show, from top to bottom."""
     if isinstance(found, Report):
+        yield Text(f"Labels in {found.source}")
         yield from report_tables(found)
     else:
         yield from comparison_tables(found) if isinstance(found, Comparison) else drift_tables(found)
 
 
-def report_tables(report: Report) -> Iterator[Text | Table]:
-    """A report: each label, then all at once."""
-    yield Text(f"Labels in {report.source}")
+def report_tables(report: Report, drawing: Drawing | None = None) -> Iterator[Part]:
+    """A report: each label, with what `drawing` makes of it, then all at once."""
     if report.match is not None:
-        yield Text(told_of_match(report.match))
+        yield Text(_told_of_match(report.match))
     for label in report.labels:
-        yield from label_tables(label)
+        yield from label_tables(label, drawing)
     for one in report.unjudged:
-        yield from unjudged_tables(one)
+        yield from unjudged_tables(one, drawing)
     if report.overall is not None:
         yield from overall_tables(report.overall)
 
 
-def label_tables(label: LabelReport) -> Iterator[Text | Table]:
+def label_tables(label: LabelReport, drawing: Drawing | None = None) -> Iterator[Part]:
     """A label's heading, its confusion matrix, its figures, and what else was asked for."""
     counted = f"{label.papers:,} papers, {label.labelled:,} labelled ({_percent(label.labelled, label.papers)})"
     without = f", {label.unknown:,} without truth left out" if label.unknown else ""
@@ -62,6 +76,8 @@ def label_tables(label: LabelReport) -> Iterator[Text | Table]:
     yield confusion_table(label.name, label.confusion)
     yield figures_table(label)
     yield Text(_told_of_methods(label), style="dim")
+    if drawing is not None:
+        yield drawing(label)
     if label.thresholds is not None:
         yield thresholds_table(label.thresholds)
         yield from map(Text, label.thresholds.missing)
@@ -74,7 +90,7 @@ def label_tables(label: LabelReport) -> Iterator[Text | Table]:
         yield from disagreements_tables(label.name, label.disagreements)
 
 
-def told_of_match(match: Match) -> str:
+def _told_of_match(match: Match) -> str:
     """How labels and a file of truth go together, in a line."""
     return (
         f"Truth from {match.source}: {match.papers:,} papers in both, {match.labels_alone:,} in the labels alone,"
@@ -82,7 +98,7 @@ def told_of_match(match: Match) -> str:
     )
 
 
-def told_of_unjudged(found: Unjudged) -> str:
+def _told_of_unjudged(found: Unjudged) -> str:
     """What can be said of labels without a truth, and what cannot."""
     whole = found.whole
     return (
@@ -93,10 +109,12 @@ def told_of_unjudged(found: Unjudged) -> str:
     )
 
 
-def unjudged_tables(found: Unjudged) -> Iterator[Text | Table]:
+def unjudged_tables(found: Unjudged, drawing: Drawing | None = None) -> Iterator[Part]:
     """A label without a truth: its share, the scores, and its share by slice."""
-    yield Text.assemble("\n", (found.name, "bold"), "  ", told_of_unjudged(found))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    yield Text.assemble("\n", (found.name, "bold"), "  ", _told_of_unjudged(found))
+    if drawing is not None:
+        yield drawing(found)
+    table = Named("Scores")
     for heading in ("score", "papers", "share"):
         table.add_column(heading, justify="right")
     bins = len(found.scores)
@@ -106,7 +124,7 @@ def unjudged_tables(found: Unjudged) -> Iterator[Text | Table]:
         )
     yield table
     for by, shares in found.slices:
-        table = _plain_table(by, "papers", found.name, "share", "95 % interval")
+        table = _plain_table(f"By {by}", by, "papers", found.name, "share", "95 % interval")
         for one in shares:
             share = one.share
             counts = (f"{one.papers:,}", f"{one.labelled:,}")
@@ -114,9 +132,9 @@ def unjudged_tables(found: Unjudged) -> Iterator[Text | Table]:
         yield table
 
 
-def where_table(where: WhereErrors) -> Table:
+def where_table(where: WhereErrors) -> Named:
     """The primary categories with most of the errors, and the false positive and negative rates within each."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Named("Primary categories with most of the errors")
     for heading in ("false positives", "false negatives"):
         table.add_column("primary", overflow="fold")
         table.add_column(heading, justify="right")
@@ -133,18 +151,18 @@ def where_table(where: WhereErrors) -> Table:
     return table
 
 
-def overall_tables(found: Overall) -> Iterator[Text | Table]:
+def overall_tables(found: Overall) -> Iterator[Part]:
     """The figures of all labels at once."""
     yield Text.assemble("\n", ("all labels", "bold"), f"  {found.papers:,} papers with the truth of each")
-    table = _plain_table("figure", "micro", "95 % interval", "macro", "95 % interval")
+    table = _plain_table("Figures", "figure", "micro", "95 % interval", "macro", "95 % interval")
     for name, micro, macro in zip(NAMES, found.micro, found.macro, strict=True):
         table.add_row(name, *_with_bounds(micro), *_with_bounds(macro), style="bold" if name == "F1" else "")
     yield table
 
 
-def confusion_table(name: str, confusion: Confusion) -> Table:
+def confusion_table(name: str, confusion: Confusion) -> Named:
     """Counts by truth and label; the shares are those of the row."""
-    table = _plain_table("truth", f"labelled {name}", f"not {name}", "papers")
+    table = _plain_table("Confusion matrix", "truth", f"labelled {name}", f"not {name}", "papers")
     for row, right, wrong, first in (
         (name, confusion.true_positives, confusion.false_negatives, True),
         (f"not {name}", confusion.true_negatives, confusion.false_positives, False),
@@ -156,11 +174,11 @@ def confusion_table(name: str, confusion: Confusion) -> Table:
     return table
 
 
-def figures_table(label: LabelReport) -> Table:
+def figures_table(label: LabelReport) -> Named:
     """Every figure with its interval, and what calling all papers what most are would have, and the gate alone."""
     most = label.name if label.confusion.support > label.confusion.papers / 2 else f"not {label.name}"
     headings = [label.name, "95 % interval", f"always {most}", *(["gate alone"] if label.gate_alone else [])]
-    table = _plain_table("figure", *headings)
+    table = _plain_table("Figures", "figure", *headings)
     for one in label.figures:
         cells = [*_with_bounds(one.interval), _figure(one.larger_class)]
         cells += [_figure(one.gate_alone)] if label.gate_alone else []
@@ -173,9 +191,9 @@ def _told_of_methods(label: LabelReport) -> str:
     return f"Intervals: Wilson's of {', '.join(by['Wilson'])}; a bootstrap's of {', '.join(by['bootstrap'])}."
 
 
-def thresholds_table(found: Thresholds) -> Table:
+def thresholds_table(found: Thresholds) -> Named:
     """What labelling from each threshold on gives; those with a reason stand out."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Named("Thresholds")
     for heading in ("threshold", "labelled", "precision", "recall", "F1"):
         table.add_column(heading, justify="right")
     table.add_column("")
@@ -186,9 +204,10 @@ def thresholds_table(found: Thresholds) -> Table:
     return table
 
 
-def slices_table(name: str, slices: Slices) -> Table:
+def slices_table(name: str, slices: Slices) -> Named:
     """Each slice's papers, prevalence, precision, recall and F1 with its interval, the worst first."""
-    table = _plain_table(slices.by, "papers", name, "precision", "recall", "F1", "95 % interval")
+    heading = f"By {slices.by}, the worst F1 first"
+    table = _plain_table(heading, slices.by, "papers", name, "precision", "recall", "F1", "95 % interval")
     for one in slices.slices:
         cells = [f"{one.confusion.papers:,}", f"{one.prevalence:.1%}"]
         if one.judged:
@@ -200,7 +219,7 @@ def slices_table(name: str, slices: Slices) -> Table:
     return table
 
 
-def disagreements_tables(name: str, found: Disagreements) -> Iterator[Text | Table]:
+def disagreements_tables(name: str, found: Disagreements) -> Iterator[Part]:
     """The papers to look at, surest first, each with its score and its page."""
     for heading, papers in (
         (f"Labelled {name} for sure, and arXiv says no", found.labelled),
@@ -210,23 +229,23 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Text | Tab
         if not papers:
             yield Text("none")
             continue
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Named("Papers, the surest first")
         table.add_column("score", justify="right")
-        pages = [(paper.link or paper.id).removeprefix("https://") for paper in papers]
+        pages = [_page(paper.id) for paper in papers]
         table.add_column("paper", overflow="fold", min_width=min(_WIDEST_PAGE, max(map(len, pages))))
         if any(paper.categories for paper in papers):
             table.add_column("categories", overflow="fold")
         if any(paper.title for paper in papers):
             table.add_column("title", overflow="fold")
         for paper, page in zip(papers, pages, strict=True):
-            cells = [f"{paper.score:.3f}", page]
+            cells: list[str | Text] = [f"{paper.score:.3f}", page]
             cells += [paper.categories or ""] if any(one.categories for one in papers) else []
             cells += [" ".join((paper.title or "").split())] if any(one.title for one in papers) else []
             table.add_row(*cells)
         yield table
 
 
-def comparison_tables(comparison: Comparison) -> Iterator[Text | Table]:
+def comparison_tables(comparison: Comparison) -> Iterator[Part]:
     """Everything that a comparison of two files shows, from top to bottom."""
     yield Text(f"Before: {comparison.first}\nNow:    {comparison.second}")
     yield Text(
@@ -250,12 +269,12 @@ def comparison_tables(comparison: Comparison) -> Iterator[Text | Table]:
             yield changed_table(label.name, label.papers)
 
 
-def judgement_tables(name: str, found: Judgement) -> Iterator[Text | Table]:
+def judgement_tables(name: str, found: Judgement) -> Iterator[Part]:
     """Both confusion matrices, the figures side by side, and a verdict."""
     for which, confusion in (("before", found.first), ("now", found.second)):
         yield Text(f"\n{which}", style="bold")
         yield confusion_table(name, confusion)
-    table = _plain_table("figure", "before", "now", "difference", "95 % interval")
+    table = _plain_table("Figures", "figure", "before", "now", "difference", "95 % interval")
     for figure, difference in zip(FIGURES, found.differences, strict=True):
         first, second = (getattr(each, figure.lower()) for each in (found.first, found.second))
         bounds = "-" if math.isnan(difference.low) else f"{difference.low:+.4f} to {difference.high:+.4f}"
@@ -271,9 +290,9 @@ def judgement_tables(name: str, found: Judgement) -> Iterator[Text | Table]:
     )
 
 
-def changes_table(by: str, changes: Sequence[Change]) -> Table:
+def changes_table(by: str, changes: Sequence[Change]) -> Named:
     """What changed in each slice, most of it first."""
-    table = _plain_table(by, "papers", "gained", "lost", "changed", "95 % interval")
+    table = _plain_table(f"By {by}", by, "papers", "gained", "lost", "changed", "95 % interval")
     for one in changes:
         share = one.changed
         counts = (f"{one.papers:,}", f"{one.gained:,}", f"{one.lost:,}")
@@ -281,18 +300,17 @@ def changes_table(by: str, changes: Sequence[Change]) -> Table:
     return table
 
 
-def changed_table(name: str, papers: Sequence[Changed]) -> Table:
+def changed_table(name: str, papers: Sequence[Changed]) -> Named:
     """Papers whose label is another, with both scores."""
-    table = _plain_table("paper", "score before", "score now")
+    table = _plain_table("Papers with another label", "paper", "score before", "score now")
     table.add_column("change")
     for paper in papers:
-        page = (link(paper.id) or paper.id).removeprefix("https://")
         scores = (f"{paper.first_score:.3f}", f"{paper.second_score:.3f}")
-        table.add_row(page, *scores, f"{'gained' if paper.gained else 'lost'} {name}")
+        table.add_row(_page(paper.id), *scores, f"{'gained' if paper.gained else 'lost'} {name}")
     return table
 
 
-def drift_tables(found: Drift) -> Iterator[Text | Table]:
+def drift_tables(found: Drift) -> Iterator[Part]:
     """Everything that a drift shows, from top to bottom."""
     yield Text(f"Before: {found.first}, {found.papers_before:,} papers")
     left_out = f" ({found.shared:,} more are in both, and left out)" if found.shared else ""
@@ -318,15 +336,15 @@ def drift_tables(found: Drift) -> Iterator[Text | Table]:
         f" {told_p(words.p)})",
     )
     if words.new:
-        table = _plain_table("word that is new", "papers")
+        table = _plain_table("New words", "word that is new", "papers")
         for word, papers in words.new:
             table.add_row(word, f"{papers:,}")
         yield table
 
 
-def drifted_table(label: LabelDrift) -> Table:
+def drifted_table(label: LabelDrift) -> Named:
     """The share of a label in both dumps, by year and as a whole."""
-    table = _plain_table("year", "papers before", label.name, "papers now", label.name, "difference")
+    table = _plain_table("By year", "year", "papers before", label.name, "papers now", label.name, "difference")
     for before, now in (*label.years, (label.before, label.now)):
         whole = before is label.before
         cells = [f"{before.papers:,}", _percent(before.labelled, before.papers)]
@@ -341,8 +359,14 @@ def _told(interval: Interval) -> str:
     return f"{interval.value:.4f} ({interval.low:.4f} - {interval.high:.4f})"
 
 
-def _plain_table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def _page(id_: str) -> Text:
+    """Where a paper can be read, as it is written and where a click leads; its id where that is not known."""
+    page = link(id_)
+    return Text(id_) if page is None else Text(page.removeprefix("https://"), style=f"link {page}")
+
+
+def _plain_table(name: str, first: str, *others: str) -> Named:
+    table = Named(name)
     table.add_column(first, overflow="fold")
     for heading in others:
         # An interval over two lines is hard to read; a heading is not.
