@@ -87,8 +87,18 @@ def test_a_label_of_ones_own_is_told_by_a_column(tmp_path: Path) -> None:
     found = report(tmp_path / "maps.parquet", truth=str(write_jsonl(tmp_path / "truth.jsonl", rows)))
     assert found.labels[0].confusion == Confusion(10, 0, 0, 30)
     rows = [{"id": row["id"], "title": "A", "abstract": "b", "categories": "cs.AI"} for row in rows]
-    with pytest.raises(DataError, match=r"tells no truth for maps; .* a column maps_truth or label"):
+    with pytest.raises(DataError, match=r"tells no truth for maps; .* a column maps_truth, or a column label$"):
         report(tmp_path / "maps.parquet", truth=str(write_jsonl(tmp_path / "other.jsonl", rows)))
+
+
+def test_a_plain_label_is_of_one_label(tmp_path: Path) -> None:
+    """Of several it is asked which; named, it is judged."""
+    labels().hstack(labels("cv").select("cv", "cv_score", "cv_truth")).write_parquet(tmp_path / "two.parquet")
+    rows = [{"id": f"2101.{n:05d}", "text": "A map.", "label": n % 4 == 1} for n in range(1, 41)]
+    truth = str(write_jsonl(tmp_path / "truth.jsonl", rows))
+    with pytest.raises(DataError, match="a column label, which is for one label: name it with --label"):
+        report(tmp_path / "two.parquet", truth=truth)
+    assert report(tmp_path / "two.parquet", truth=truth, label="cv").labels[0].confusion == Confusion(10, 0, 0, 30)
 
 
 def test_labels_of_another_task(file: Path, tmp_path: Path, cli: Callable[..., Result]) -> None:

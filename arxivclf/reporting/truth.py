@@ -40,9 +40,10 @@ def with_truth(table: pl.DataFrame, names: Sequence[str], path: str, naming: Nam
     columns = [f"{name}_truth" for name in names]
     silent = [name for name, column in zip(names, columns, strict=True) if not told.get_column(column).count()]
     if len(silent) == len(names):
+        alone = "" if len(names) == 1 else ", which is for one label: name it with --label"
         raise DataError(
             f"--truth {path}: tells no truth for {', '.join(names)}; it takes categories for a built-in task, or a"
-            f" column {columns[0]} or label"
+            f" column {columns[0]}, or a column label{alone}"
         )
     own = keyed(table).drop(*columns, strict=False)
     if "title" in told.columns:
