@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import error_line
+from conftest import error_line, paper, write_jsonl
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from arxivclf import report
 from arxivclf.errors import DataError, UsageError
+from arxivclf.reporting.compare import compare
 from arxivclf.reporting.metrics import Confusion
 
 
@@ -134,6 +137,37 @@ def test_links_go_to_arxiv_alone(tmp_path: Path, id_: str, there: bool) -> None:
     assert disagreements.missed == ()
 
 
+def test_a_damaged_id_leads_to_its_paper(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    """Its date tells which that is; without one there is no link, and none to another paper."""
+    frame = pl.DataFrame({"id": ["708.4337", "1809.0457"], "ai": [True, False], "ai_score": [0.9, 0.1]})
+    frame = frame.with_columns(ai_truth=~pl.col("ai"), created=pl.Series([date(2007, 8, 30), date(2018, 9, 2)]))
+    pages = ["https://arxiv.org/abs/0708.4337", "https://arxiv.org/abs/1809.04570"]
+    for dated in (True, False):
+        old = frame if dated else frame.drop("created")
+        old.write_parquet(tmp_path / "old.parquet")
+        old.with_columns(ai=~pl.col("ai")).write_parquet(tmp_path / "new.parquet")
+        found = report(tmp_path / "old.parquet", errors=1).labels[0].disagreements
+        assert found is not None
+        assert [found.labelled[0].link, found.missed[0].link] == (pages if dated else [None, None])
+        (ai,) = compare(tmp_path / "old.parquet", tmp_path / "new.parquet", changed=2).labels
+        assert {one.link for one in ai.papers} == (set(pages) if dated else {None})
+    assert "1809.0457 " in cli("report", tmp_path / "old.parquet", "--errors", "1").stdout
+
+
+def test_no_letter_of_a_title_is_lost(cli: Callable[..., Result], labels: Path, tmp_path: Path) -> None:
+    """However narrow the terminal and however many the categories."""
+    title = "Supercalifragilistic electroencephalographic counterrevolutionaries"
+    wide = labels_of().with_columns(title=pl.lit(title), categories=pl.lit("cond-mat.dis-nn physics.soc-ph math-ph"))
+    wide.write_parquet(tmp_path / "wide.parquet")
+    for columns in ("60", "80", "100"):
+        lines = cli("report", tmp_path / "wide.parquet", "--errors", "1", env={"COLUMNS": columns}).stdout.splitlines()
+        start = next(at for at, line in enumerate(lines) if line.startswith("Labelled ai for sure"))
+        block = lines[start : next(at for at, line in enumerate(lines) if line.startswith("Not labelled"))]
+        column = next(line for line in block if "title" in line).index("title")
+        told = "".join(line[column:].strip() for line in block[2:] if "─" not in line)
+        assert told.replace("title", "") == title.replace(" ", "")
+
+
 def test_where_the_errors_are(labels: Path, cli: Callable[..., Result]) -> None:
     where = report(labels).labels[0].where
     assert where is not None
@@ -210,6 +244,46 @@ def test_thresholds_tell_what_they_cost(labels: Path) -> None:
     reached = by_reason["recall 0.95"].confusion
     assert reached.recall >= 0.95
     assert reached.precision == pytest.approx(precision[:-1][recall[:-1] >= 0.95].max(), abs=0.01)
+
+
+def test_rounded_scores_are_labelled_from_their_threshold_on(tmp_path: Path) -> None:
+    """A score is of single precision, in which .9 is below .9; and no threshold is told twice."""
+    scores = [tenth / 10 for tenth in range(11)]
+    frame = pl.DataFrame({"id": range(11), "score": scores, "truth": [score >= 0.5 for score in scores]})
+    frame.write_csv(tmp_path / "x.csv")
+    frame.cast({"score": pl.Float32}).write_parquet(tmp_path / "x.parquet")
+    for name in ("x.csv", "x.parquet"):
+        for wish in (0.3, 0.7, 0.9):
+            (one,) = report(tmp_path / name, threshold=wish).labels
+            assert one.labelled == sum(score >= wish for score in scores)
+            assert one.thresholds is not None
+            cuts = {cut.threshold: cut for cut in one.thresholds.cuts}
+            assert list(cuts) == [tenth / 10 for tenth in range(1, 10)]
+            assert len(cuts) == len(one.thresholds.cuts)
+            assert "in use" in cuts[wish].why
+            for threshold, cut in cuts.items():
+                assert cut.labelled == sum(score >= threshold for score in scores) / 11
+
+
+def test_the_threshold_in_use_is_the_one_that_labels_were_given_by(cli: Callable[..., Result], model: Path) -> None:
+    """As their file, the small one beside it, or the model tells; of labels that were changed since, the lowest."""
+    wanted = json.loads((model / "arxivclf.json").read_text())["thresholds"]["ai"]
+
+    def used(path: Path, **how: Any) -> float:
+        (one,) = report(path, **how).labels
+        assert one.thresholds is not None
+        return next(cut.threshold for cut in one.thresholds.cuts if "in use" in cut.why)
+
+    assert used(model) == pytest.approx(wanted)
+    assert used(model, threshold=0.42) == 0.42
+    rows = [paper(f"2101.{n:05d}", title=f"{n} robots") for n in range(1, 40)]
+    dump = write_jsonl(Path("dump.jsonl"), rows)
+    for name in ("x.parquet", "x.csv"):
+        assert cli("label", dump, "--model", model, "-o", name).exit_code == 0
+        assert used(Path(name)) == pytest.approx(wanted)
+    other = pl.read_parquet("x.parquet").with_columns(ai_score=pl.lit(0.8, pl.Float32), ai=pl.lit(True))
+    other.write_parquet("y.parquet")
+    assert used(Path("y.parquet")) == pytest.approx(0.8)
 
 
 def test_a_wish_that_no_threshold_fulfils(tmp_path: Path, cli: Callable[..., Result]) -> None:

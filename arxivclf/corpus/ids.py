@@ -14,7 +14,11 @@ _PREFIX = r"^(?i:(?:oai:)?arxiv(?:\.org)?:|https?://(?:www\.|export\.)?arxiv\.or
 # From 0704 four digits follow the month, from 1501 five. (For \d polars takes the digits of every script.)
 _NEW = r"(?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.[0-9]{4}|(?:1[5-9]|[2-9][0-9])(?:0[1-9]|1[0-2])\.[0-9]{5}"
 _ARCHIVE = r"[a-z]+(?:-[a-z]+)?"
-_SOUND = rf"^({_NEW}|{_ARCHIVE}(?:\.[A-Z]{{2}})?/[0-9]{{7}})(?:v[1-9][0-9]*)?(?:\.pdf)?$"
+_PAPER = rf"{_NEW}|{_ARCHIVE}(?:\.[A-Z]{{2}})?/[0-9]{{7}}"
+_VERSION = r"(?:v[1-9][0-9]*)?"
+_SOUND = rf"^({_PAPER}){_VERSION}(?:\.pdf)?$"
+# An id as arXiv writes it, with its version or without.
+WRITTEN = rf"(?:{_PAPER}){_VERSION}"
 # What is its own key.
 _KEY = rf"^(?:{_NEW}|{_ARCHIVE}/[0-9]{{7}})$"
 _NUMBER = r"^([0-9]{3,4}\.[0-9]{1,20})$"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from arxivclf.errors import DataError
+from arxivclf.reporting.disagreements import link
 from arxivclf.reporting.intervals import Interval, bootstrap, kappa, mcnemar, wilson
 from arxivclf.reporting.metrics import Confusion, Counts, figure_of_counts
 from arxivclf.reporting.slices import key_of, source_of
@@ -59,6 +60,7 @@ class Changed:
     first_score: float
     second_score: float
     gained: bool
+    link: str | None
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,10 @@ def _changed(papers: pl.DataFrame, name: str, count: int) -> tuple[Changed, ...]
         return ()
     first, second = pl.col(f"{name}_score{_OLD}").cast(pl.Float64), pl.col(f"{name}_score").cast(pl.Float64)
     other = papers.filter(pl.col("first") != pl.col("second"))
-    rows = other.select("id", first, second, gained=pl.col("second"), by=(first - second).abs())
+    rows = other.select("id", first, second, KEY, gained=pl.col("second"), by=(first - second).abs())
     # Where one of them has no score there is no change of it.
     rows = rows.drop_nulls("by").drop_nans("by").with_columns(pl.col("id").fill_null(""))
     rows = rows.sort(["by", "id"], descending=[True, False]).head(count).drop("by")
-    return tuple(Changed(*row) for row in rows.iter_rows())
+    return tuple(
+        Changed(id_, before, now, gained, link(id_, key)) for id_, before, now, key, gained in rows.iter_rows()
+    )

@@ -202,6 +202,7 @@ def _of_compared(label: LabelComparison) -> dict[str, Any]:
                 "score_before": paper.first_score,
                 "score_now": paper.second_score,
                 "gained": paper.gained,
+                "link": paper.link,
             }
             for paper in label.papers
         ],

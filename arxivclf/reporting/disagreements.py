@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-# What arXiv serves a page for; other corpora have other ids.
-_ARXIV_ID = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
+from arxivclf.corpus.ids import WRITTEN
+from arxivclf.reporting.table import KEY
 
 
-def link(id_: str | None) -> str | None:
-    """The page of a paper on arXiv; None for an id that is none of arXiv's."""
-    return f"https://arxiv.org/abs/{id_}" if id_ is not None and _ARXIV_ID.fullmatch(id_) else None
+def link(id_: str | None, key: str | None) -> str | None:
+    """The page of a paper on arXiv, by its id as it stands or else by its KEY; None where neither is one of arXiv's.
+
+    Other corpora have other ids, and some of arXiv's have lost digits.
+    """
+    return next((f"https://arxiv.org/abs/{one}" for one in (id_, key) if one and re.fullmatch(WRITTEN, one)), None)
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,7 @@ class Disagreement:
     score: float
     categories: str | None
     title: str | None
-
-    @property
-    def link(self) -> str | None:
-        return link(self.id)
+    link: str | None
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Disagreements:
 
 
 def surest(compared: pl.DataFrame, count: int) -> Disagreements:
-    """At most `count` papers of each kind, from columns `id`, `given`, `truth`, `score`, and others where they are."""
+    """At most `count` papers of each kind, from columns `id`, KEY, `given`, `truth`, `score`, and others if there."""
     wrong = compared.filter(pl.col("given") != pl.col("truth"))
 
     def of(labelled: bool) -> tuple[Disagreement, ...]:
@@ -50,7 +50,10 @@ def surest(compared: pl.DataFrame, count: int) -> Disagreements:
         # The id settles ties, so that a report is the same twice.
         side = side.sort(["score", "id"], descending=[labelled, False]).head(count)
         absent = [pl.lit(None, pl.String).alias(name) for name in ("categories", "title") if name not in side.columns]
-        rows = side.with_columns(absent).select(pl.col("id").fill_null(""), "score", "categories", "title").iter_rows()
-        return tuple(Disagreement(*row) for row in rows)
+        rows = side.with_columns(absent).select(pl.col("id").fill_null(""), "score", "categories", "title", KEY)
+        return tuple(
+            Disagreement(id_, score, categories, title, link(id_, key))
+            for id_, score, categories, title, key in rows.iter_rows()
+        )
 
     return Disagreements(of(True), of(False))

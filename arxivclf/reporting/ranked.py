@@ -56,7 +56,7 @@ class Ranked:
 
     def at(self, threshold: float) -> Confusion:
         """What labelling from `threshold` on gives."""
-        from_there = self.scores >= threshold
+        from_there = self.scores >= np.float32(threshold)
         hits, misses = int(self.positives[from_there].sum()), int(self.negatives[from_there].sum())
         positive, negative = int(self.positives.sum()), int(self.negatives.sum())
         return Confusion(hits, misses, positive - hits, negative - misses)

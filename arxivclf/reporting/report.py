@@ -20,7 +20,16 @@ from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import Overall, overall
 from arxivclf.reporting.ranked import Ranked, f1_interval
 from arxivclf.reporting.slices import Slices, WhereErrors, sliced, source_of, where_errors
-from arxivclf.reporting.table import LabelsFile, gate_alone, labels_of
+from arxivclf.reporting.table import (
+    ASSUMED_THRESHOLD,
+    KEY,
+    LabelsFile,
+    gate_alone,
+    keyed,
+    labels_of,
+    scored_from,
+    thresholds_of,
+)
 from arxivclf.reporting.thresholds import Thresholds, along, in_use
 from arxivclf.reporting.unjudged import Unjudged, unjudged
 
@@ -148,7 +157,12 @@ def report(
 
         table, match = with_truth(table, names, truth, naming or Naming())
         beside = list(dict.fromkeys([*beside, *({"title"} & set(table.columns))]))
-    alone = gate_alone(path)
+    if errors:
+        table = keyed(table)
+        beside.append(KEY)
+    alone, thresholds = gate_alone(path), thresholds_of(path)
+    if threshold is not None:
+        thresholds = dict.fromkeys(names, threshold)
     judged, without = [], []
     for name in names:
         papers = labels_of(table, name, str(path), beside, threshold)
@@ -156,19 +170,22 @@ def report(
         if not len(known):
             without.append(unjudged(name, papers, by))
             continue
-        one = compared(name, *(known.get_column(column).to_numpy() for column in ("truth", "given", "score")))
+        truths, given, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
+        one = compared(name, truths, given, scores)
+        assumed = name in file.assumed and threshold is None
+        used = in_use(given, scores, ASSUMED_THRESHOLD if assumed else thresholds.get(name))
         judged.append(
             replace(
                 one,
                 papers=len(table),
                 labelled=int(papers.get_column("given").sum()),
                 unknown=len(table) - len(known),
-                thresholds=along(one.ranked, _in_use(known), for_precision, for_recall),
+                thresholds=along(one.ranked, used, for_precision, for_recall),
                 slices=tuple(sliced(known, column) for column in by),
                 disagreements=surest(known, errors) if errors else None,
                 where=where_errors(known) if "categories" in beside else None,
                 gate_alone=alone.get(name, {}),
-                assumed=name in file.assumed and threshold is None,
+                assumed=assumed,
             )
         )
     names = [one.name for one in judged]
@@ -183,15 +200,11 @@ def compared(name: str, truth: npt.ArrayLike, given: npt.ArrayLike, scores: npt.
     return LabelReport(name, confusion.papers, labelled, 0, confusion, Ranked.of(truth, scores))
 
 
-def _in_use(known: pl.DataFrame) -> float | None:
-    return in_use(known.get_column("given").to_numpy(), known.get_column("score").to_numpy())
-
-
 def _overall(table: pl.DataFrame, names: Sequence[str], threshold: float | None) -> Overall | None:
     """All labels at once, over the papers whose truth is known for each; None where there is no such paper."""
     columns = []
     for name in names:
-        given = pl.col(name) if threshold is None else pl.col(f"{name}_score").cast(pl.Float32) >= threshold
+        given = pl.col(name) if threshold is None else scored_from(pl.col(f"{name}_score"), threshold)
         columns += [given.alias(name), pl.col(f"{name}_truth")]
     known = table.select(columns).drop_nulls()
     return overall(known) if len(known) else None

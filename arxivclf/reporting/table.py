@@ -19,6 +19,8 @@ from arxivclf.errors import DataError, ModelError, UsageError, one_line
 
 # The names are those of model.folder, which is too heavy to import for them.
 TEST_LABELS, _INFO = "test.labels.parquet", "arxivclf.json"
+# And those of labelling.job: where labels of each form tell what they were made by.
+_JOB_KEY, _JOB_FILE = "arxivclf", ".job.json"
 
 ASSUMED_THRESHOLD = 0.5
 # A column that no file of labels has.
@@ -118,6 +120,28 @@ def gate_alone(path: str | Path) -> Mapping[str, Mapping[str, Any]]:
         return {}
 
 
+def thresholds_of(path: str | Path) -> Mapping[str, float]:
+    """The thresholds that labels were given by, of each label, where their file, or the model, still tells."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return _numbers(json.loads((path / _INFO).read_bytes())["thresholds"])
+        beside = path.with_name(f"{path.name}{_JOB_FILE}")
+        told = beside.read_bytes() if beside.exists() else pl.read_parquet_metadata(path)[_JOB_KEY]
+        return _numbers(json.loads(told)["job"]["labels"])
+    except (OSError, pl.exceptions.PolarsError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _numbers(told: Mapping[str, Any]) -> Mapping[str, float]:
+    return {str(name): float(value) for name, value in told.items()}
+
+
+def scored_from(score: pl.Expr, threshold: float) -> pl.Expr:
+    """Which scores are a yes. A model gives its labels by scores of single precision, and so is this."""
+    return score.cast(pl.Float32) >= pl.lit(threshold, pl.Float32)
+
+
 def _labels_in(path: Path) -> Path:
     if not path.is_dir():
         return path
@@ -161,7 +185,7 @@ def labels_of(
     are no probabilities.
     """
     score = pl.col(f"{name}_score")
-    given = pl.col(name) if threshold is None else score >= threshold
+    given = pl.col(name) if threshold is None else scored_from(score, threshold)
     truth = pl.col(f"{name}_truth") if f"{name}_truth" in table.columns else pl.lit(None)
     try:
         every = table.select(

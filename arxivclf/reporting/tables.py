@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arxivclf.reporting.compare import FIGURES, Change, Changed, Comparison, Judgement
-from arxivclf.reporting.disagreements import Disagreements, link
+from arxivclf.reporting.disagreements import Disagreement, Disagreements
 from arxivclf.reporting.drift import Drift, LabelDrift, told_p
 from arxivclf.reporting.intervals import Interval
 from arxivclf.reporting.metrics import Confusion
@@ -25,10 +25,6 @@ from arxivclf.reporting.unjudged import Unjudged
 
 if TYPE_CHECKING:
     from arxivclf.reporting.truth import Match
-
-
-# As wide as arXiv's longest: a page that is broken over two lines cannot be clicked.
-_WIDEST_PAGE = 31
 
 
 class Named(Table):
@@ -231,14 +227,14 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Part]:
             continue
         table = Named("Papers, the surest first")
         table.add_column("score", justify="right")
-        pages = [_page(paper.id) for paper in papers]
-        table.add_column("paper", overflow="fold", min_width=min(_WIDEST_PAGE, max(map(len, pages))))
+        # A page that is broken over two lines cannot be clicked.
+        table.add_column("paper", no_wrap=True)
         if any(paper.categories for paper in papers):
             table.add_column("categories", overflow="fold")
         if any(paper.title for paper in papers):
             table.add_column("title", overflow="fold")
-        for paper, page in zip(papers, pages, strict=True):
-            cells: list[str | Text] = [f"{paper.score:.3f}", page]
+        for paper in papers:
+            cells: list[str | Text] = [f"{paper.score:.3f}", _page(paper)]
             cells += [paper.categories or ""] if any(one.categories for one in papers) else []
             cells += [" ".join((paper.title or "").split())] if any(one.title for one in papers) else []
             table.add_row(*cells)
@@ -306,7 +302,7 @@ def changed_table(name: str, papers: Sequence[Changed]) -> Named:
     table.add_column("change")
     for paper in papers:
         scores = (f"{paper.first_score:.3f}", f"{paper.second_score:.3f}")
-        table.add_row(_page(paper.id), *scores, f"{'gained' if paper.gained else 'lost'} {name}")
+        table.add_row(_page(paper), *scores, f"{'gained' if paper.gained else 'lost'} {name}")
     return table
 
 
@@ -359,10 +355,10 @@ def _told(interval: Interval) -> str:
     return f"{interval.value:.4f} ({interval.low:.4f} - {interval.high:.4f})"
 
 
-def _page(id_: str) -> Text:
+def _page(paper: Disagreement | Changed) -> Text:
     """Where a paper can be read, as it is written and where a click leads; its id where that is not known."""
-    page = link(id_)
-    return Text(id_) if page is None else Text(page.removeprefix("https://"), style=f"link {page}")
+    page = paper.link
+    return Text(paper.id) if page is None else Text(page.removeprefix("https://"), style=f"link {page}")
 
 
 def _plain_table(name: str, first: str, *others: str) -> Named:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -60,12 +59,11 @@ def along(
     with np.errstate(invalid="ignore", divide="ignore"):
         precision, recall = hits / labelled, hits / positive
         f1 = 2 * hits / (labelled + positive)
-    found = [Cut(one, ranked.at(one), "") for one in _ALONG]
+    found = [(one, "") for one in _ALONG]
     if used is not None:
-        found.append(Cut(used, ranked.at(used), "in use"))
+        found.append((used, "in use"))
     if positive:
-        best = float(ranked.scores[int(np.argmax(f1))])
-        found.append(Cut(best, ranked.at(best), "best F1"))
+        found.append((float(ranked.scores[int(np.argmax(f1))]), "best F1"))
     missing = []
     for name, reached, wishes, place in (
         ("precision", precision, for_precision, -1),
@@ -74,21 +72,28 @@ def along(
         for wish in wishes:
             there = np.flatnonzero(reached >= wish)
             if len(there):
-                at = float(ranked.scores[there[place]])
-                found.append(Cut(at, ranked.at(at), f"{name} {wish:g}"))
+                found.append((float(ranked.scores[there[place]]), f"{name} {wish:g}"))
             else:
                 missing.append(f"no threshold has a {name} of {wish:g}")
-    found.sort(key=lambda cut: (cut.threshold, cut.why))
-    cuts = []
-    for _, same in groupby(found, key=lambda cut: cut.threshold):
-        group = list(same)
-        cuts.append(replace(group[0], why=", ".join(cut.why for cut in group if cut.why)))
-    return Thresholds(tuple(cuts), tuple(missing))
+    reasons: dict[float, list[str]] = {}
+    for threshold, why in sorted((_short(threshold), why) for threshold, why in found):
+        reasons.setdefault(threshold, []).extend(filter(None, [why]))
+    cuts = tuple(Cut(threshold, ranked.at(threshold), ", ".join(whys)) for threshold, whys in reasons.items())
+    return Thresholds(cuts, tuple(missing))
 
 
-def in_use(given: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
-    """The lowest score that was labelled; None where none was, or where labels do not follow from a threshold."""
-    labelled, every = np.asarray(given, dtype=bool), np.asarray(scores)
+def _short(threshold: float) -> float:
+    """The number of fewest digits that is the same in single precision, which scores have."""
+    return float(str(np.float32(threshold)))
+
+
+def in_use(given: npt.ArrayLike, scores: npt.ArrayLike, told: float | None = None) -> float | None:
+    """The threshold that labels, bool (papers,), follow from: the one that is `told`, if they do, or the lowest score,
+    float32 (papers,), that was labelled. None where none was, or where no threshold makes these labels.
+    """
+    labelled, every = np.asarray(given, dtype=bool), np.asarray(scores, dtype=np.float32)
+    if told is not None and ((every >= np.float32(told)) == labelled).all():
+        return told
     if not labelled.any():
         return None
     lowest = every[labelled].min()
