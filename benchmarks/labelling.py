@@ -469,6 +469,8 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if bool(given.model) == given.random_bert:
         parser.error("a model folder, or --random-bert")
+    if given.random_bert and NO_GATE in given.only and OURS not in given.only:
+        parser.error(f"random weights have no gate: name {OURS}")
     return given
 
 

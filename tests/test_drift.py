@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score
 
 from arxivclf.errors import DataError, UsageError
 from arxivclf.reporting.drift import _kolmogorov_smirnov, _stability, drift
-from arxivclf.reporting.intervals import difference_of_shares, wilson
+from arxivclf.reporting.intervals import difference_of_shares, difference_within, wilson
 
 
 def dumps(papers: int = 2_000, more: float = 0.0) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -52,6 +52,49 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, f
     for path, frame in zip(paths, dumps(more=request.param), strict=True):
         frame.write_parquet(path)
     return *paths, request.param
+
+
+def by_years(papers: dict[int, int], share: dict[int, float], first: int) -> pl.DataFrame:
+    """Papers of each year, of which that share is labelled."""
+    rows = [(year, n < count * share[year]) for year, count in papers.items() for n in range(count)]
+    ids = [f"2001.{first + n:05d}" for n in range(len(rows))]
+    years, given = zip(*rows, strict=True)
+    scores = [0.9 if one else 0.1 for one in given]
+    return pl.DataFrame({"id": ids, "year": years, "ai": given, "ai_score": scores}).cast({"ai_score": pl.Float32})
+
+
+def test_more_of_later_years_is_told_from_more_within_a_year(tmp_path: Path) -> None:
+    """Where each year has the share that it had, only the mix of years is another."""
+    share = {2010: 0.1, 2015: 0.2, 2019: 0.4}
+    by_years({2010: 600, 2015: 300, 2019: 100}, share, 1).write_parquet(tmp_path / "old.parquet")
+    by_years({2010: 100, 2015: 300, 2019: 600}, share, 5_001).write_parquet(tmp_path / "new.parquet")
+    (ai,) = drift(tmp_path / "old.parquet", tmp_path / "new.parquet").labels
+    assert ai.difference.value == pytest.approx(0.31 - 0.16)
+    assert ai.within_years is not None
+    assert ai.within_years.value == pytest.approx(0)
+    assert ai.within_years.low < 0 < ai.within_years.high
+    assert "; within years +0.0 points, " in ai.verdict
+    more = {2010: 0.2, 2015: 0.3, 2019: 0.5}
+    by_years({2010: 100, 2015: 300, 2019: 600, 2020: 50}, more | {2020: 1.0}, 5_001).write_parquet(
+        tmp_path / "m.parquet"
+    )
+    (ai,) = drift(tmp_path / "old.parquet", tmp_path / "m.parquet").labels
+    assert ai.within_years is not None
+    assert ai.within_years.value == pytest.approx(0.1)
+    assert ai.within_years.low > 0
+
+
+def test_the_interval_within_strata_covers_what_it_should() -> None:
+    """Of 2,000 pairs of dumps with a known difference in two strata, some 95 % have it in theirs."""
+    random = np.random.default_rng(9)
+    held = 0
+    for _ in range(2_000):
+        first, second = random.binomial([200, 100], [0.1, 0.3]), random.binomial([80, 160], [0.15, 0.35])
+        pairs = list(zip(zip((200, 100), first, strict=True), zip((80, 160), second, strict=True), strict=True))
+        found = difference_within(pairs)
+        held += found.low <= 0.05 <= found.high
+    assert 0.93 < held / 2_000 < 0.97
+    assert np.isnan(difference_within([((10, 5), (0, 0))]).value)
 
 
 def test_new_papers_are_set_against_all_earlier_ones(files: tuple[Path, Path, float]) -> None:

@@ -114,6 +114,12 @@ def test_the_losses_by_hand(tiny_base: Path, tmp_path: Path) -> None:
     off = torch.tensor([[1 - 0.880797], [1 - 0.268941], [0.622459]])
     assert torch.allclose(loss(loss="focal"), off**2 * plain, atol=1e-5)
     assert torch.allclose(loss(loss="focal", focal_gamma=0.0), plain, atol=1e-5)
+    # A power below 1 has a slope where a paper is surely right, too.
+    sure = torch.tensor([[-120.0], [-18.0]], requires_grad=True)
+    half = loss_of(TrainSettings(loss="focal", focal_gamma=0.5), dataset.train, torch.device("cpu"))
+    half(sure, torch.zeros(2, 1)).sum().backward()
+    assert sure.grad is not None
+    assert torch.isfinite(sure.grad).all()
 
 
 def gather(folder: Path) -> Dataset:

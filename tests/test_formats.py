@@ -97,6 +97,20 @@ def test_the_ending_tells_the_form(
     assert "," in (tmp_path / name).read_text().splitlines()[0]
 
 
+def test_an_ending_that_no_form_has(cli: Callable[..., Result], labels: Path) -> None:
+    assert "-o x.pdf: no form of a report ends in .pdf; --format names one" in error_line(
+        cli("report", labels, "-o", "x.pdf"), 2
+    )
+    done = cli("report", labels, "-o", "x.pdf", "--format", "csv")
+    assert (done.exit_code, done.stderr) == (0, "The report is in x.pdf.\n")
+
+
+def test_a_column_of_many_values_is_cut_and_says_so(cli: Callable[..., Result], labels: Path) -> None:
+    shown = cli("report", labels, "--label", "ai", "--by", "id")
+    assert "And 1,760 more, which --format csv and json have." in shown.stdout
+    assert read(cli, labels, "--label", "ai", "--by", "id", "--format", "csv").count(",id,") > 1_960
+
+
 def test_labels_on_a_remote_store_are_not_read(cli: Callable[..., Result]) -> None:
     assert "read from this disk" in error_line(cli("report", "s3://b/x.parquet"), 2)
 

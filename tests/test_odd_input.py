@@ -26,6 +26,8 @@ from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.sources import resolve
 from arxivclf.corpus.tasks import truth
 from arxivclf.errors import ArxivclfError, DataError, ModelError, UsageError
+from arxivclf.model.classifier import _plain_label
+from arxivclf.model.folder import fingerprint, whole_folder
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
 
@@ -114,6 +116,12 @@ def test_categories_that_come_late_count(tmp_path: Path) -> None:
     assert found.get_column("listed").to_list()[-1] == "cs.LG"
 
 
+def test_a_day_is_no_year(tmp_path: Path) -> None:
+    rows = [{"id": f"W{n}", "title": "t", "abstract": "a", "year": year} for n, year in enumerate((20150401, 2015))]
+    found, _ = read(write_jsonl(tmp_path / "x.jsonl", rows))
+    assert found.get_column("year").to_list() == [None, 2015]
+
+
 def test_numbers_of_ones_own_are_no_years(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", [{"id": "9510123", "text": "t", "label": True}])
     assert read(path)[0].get_column("year").to_list() == [None]
@@ -130,6 +138,21 @@ def test_bytes_that_are_no_text_are_rejects(tmp_path: Path) -> None:
         found, rejects = read(path)
         assert found.get_column("title").to_list() == ["A title", "A title"]
         assert rejects == ["not UTF-8"]
+
+
+def test_lists_with_bytes_that_are_no_text(cli: Callable[..., Result], model: Path) -> None:
+    """Such a row is a reject like any other; a list that nobody reads may hold what it will."""
+    wrong = pa.ListArray.from_arrays([0, 1, 2, 3], pa.Array.from_buffers(
+        pa.string(), 3, pa.array([b"cs.LG", b"\xff\xfe", b"hep-th"], pa.binary()).buffers()
+    ))  # fmt: skip
+    rows = {"id": ["2101.00001", "2101.00002", "2101.00003"], "title": ["A", "B", "C"], "abstract": ["a", "b", "c"]}
+    pq.write_table(pa.table({**rows, "categories": wrong}), "dump.parquet")
+    assert cli("label", "dump.parquet", "--model", model, "-o", "x.parquet", "--max-rejects", "1").exit_code == 0
+    assert pl.read_parquet("x.parquet").get_column("id").to_list() == ["2101.00001", "2101.00003"]
+    assert json.loads(Path("x.rejects.jsonl").read_text())["reason"] == "not UTF-8"
+    pq.write_table(pa.table({**rows, "other": wrong}), "dump.parquet")
+    assert cli("label", "dump.parquet", "--model", model, "-o", "y.parquet").exit_code == 0
+    assert len(pl.read_parquet("y.parquet")) == 3
 
 
 def test_types_that_parquet_has(tmp_path: Path) -> None:
@@ -311,6 +334,49 @@ def test_nested_columns_of_a_table_are_reported(cli: Callable[..., Result], tmp_
     assert "math.CO" in json.dumps(label["slices"])
 
 
+def test_labels_of_other_makers_have_names_of_their_own(tmp_path: Path) -> None:
+    """Of capitals, and told one by one, between commas or as a list is written."""
+    ids = [f"2101.{n:05d}" for n in range(1, 41)]
+    given = [n % 4 == 0 for n in range(40)]
+    labels = pl.DataFrame({"id": ids, "Robotics": given, "Robotics_score": [0.9 if one else 0.1 for one in given]})
+    labels.write_parquet(tmp_path / "x.parquet")
+    for said in ("Robotics", "robotics", "maps, Robotics", "['maps', 'Robotics']", "Robotics;maps", '["Robotics"]'):
+        rows = [
+            {"id": id_, "text": "A map.", "label": said if one else "maps"} for id_, one in zip(ids, given, strict=True)
+        ]
+        (one,) = report(tmp_path / "x.parquet", truth=str(write_jsonl(tmp_path / "t.jsonl", rows))).labels
+        assert (one.confusion.true_positives, one.confusion.true_negatives) == (10, 30), said
+
+
+def test_a_mark_of_utf8_before_labels_and_truth(tmp_path: Path) -> None:
+    labels = pl.DataFrame({"id": ["2101.00001"], "ai": [True], "ai_score": [0.9]})
+    (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" + labels.write_ndjson().encode())
+    truth = json.dumps(paper("2101.00001", categories="cs.AI"))
+    (tmp_path / "t.jsonl").write_bytes(b"\xef\xbb\xbf" + truth.encode())
+    (one,) = report(tmp_path / "x.jsonl", truth=str(tmp_path / "t.jsonl")).labels
+    assert one.confusion.true_positives == 1
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Int64, pl.Binary, pl.Null])
+def test_categories_that_are_no_text_are_parted_all_the_same(tmp_path: Path, kind: Any) -> None:
+    values = {pl.Int64: [1, 2], pl.Null: [None, None], pl.Binary: [b"cs.AI", b"\xff"]}.get(kind, ["cs.AI", "hep-th"])
+    frame = pl.DataFrame({"ai": [True, False], "ai_score": [0.9, 0.1], "ai_truth": [True, True]})
+    frame.with_columns(categories=pl.Series(values, dtype=kind)).write_parquet(tmp_path / "x.parquet")
+    (one,) = report(tmp_path / "x.parquet", by=["primary"]).labels
+    assert sum(part.confusion.papers for part in one.slices[0].slices) == 2
+
+
+def test_nothing_in_a_dump_commands_a_terminal_or_breaks_a_table(cli: Callable[..., Result]) -> None:
+    wild = "a\n\n# b\x1b]0;owned\x07 \x1b[2J\x00 & $x$ | ~c~"
+    frame = pl.DataFrame({"id": ["1"], "ai": [True], "ai_score": [0.9], "ai_truth": [False]})
+    frame.with_columns(title=pl.lit(wild), categories=pl.lit(wild), venue=pl.lit(wild)).write_parquet("x.parquet")
+    for form in ("table", "markdown", "html"):
+        shown = cli("report", "x.parquet", "--errors", "1", "--by", "venue", "--format", form).stdout
+        assert not set(shown) & {"\x1b", "\x07", "\x00"}
+        assert not [line for line in shown.splitlines() if line.startswith("# b")]
+    assert "\\& \\$x\\$" in cli("report", "x.parquet", "--errors", "1", "--format", "markdown").stdout
+
+
 def test_titles_are_shown_as_they_stand(cli: Callable[..., Result]) -> None:
     titles = ["Prompts [/INST] and $L^p[a,b]$", "tris[bis(trimethylsilyl)amide] :smile:"]
     frame = pl.DataFrame({"id": ["a", "b"], "title": titles, "score": [0.9, 0.2], "truth": [False, True]})
@@ -322,6 +388,15 @@ def test_titles_are_shown_as_they_stand(cli: Callable[..., Result]) -> None:
         assert "[/INST]" in words
         assert "[bis(" in words
         assert ":smile:" in words
+
+
+def test_a_value_that_is_too_deep_to_be_kept_is_a_reject(cli: Callable[..., Result], model: Path) -> None:
+    deep = json.dumps(paper("2101.00002", k="here")).replace('"here"', "[" * 300 + "]" * 300)
+    Path("dump.jsonl").write_text(f"{json.dumps(paper('2101.00001', k=[1]))}\n{deep}\n")
+    done = cli("label", "dump.jsonl", "--model", model, "--keep", "k", "-o", "x.parquet", "--max-rejects", "1")
+    assert done.exit_code == 0, done.stderr
+    assert pl.read_parquet("x.parquet").get_column("k").to_list() == ["[1]"]
+    assert json.loads(Path("x.rejects.jsonl").read_text())["reason"] == "k is too deep to be kept"
 
 
 def test_kept_columns_of_every_kind(cli: Callable[..., Result], model: Path) -> None:
@@ -411,6 +486,21 @@ def test_a_model_folder_that_cannot_be_is_refused_before_any_work(
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_fault_of_the_dump_is_not_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"dump\.jsonl"), whole_folder(Path("model")):
+        open("dump.jsonl").close()
+    with pytest.raises(DataError, match="model: cannot be written"), whole_folder(Path("model")) as folder:
+        open(folder / "absent" / "x").close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_among_the_files_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert fingerprint(tmp_path, ("tokenizer*",)) != fingerprint(tmp_path, ("vocab*",))
+
+
 def test_what_lies_where_the_old_model_would_go_is_safe(cli: Callable[..., Result], tiny_base: Path) -> None:
     Path("model.previous").mkdir()
     Path("model.previous/thesis.tex").write_text("years of work")
@@ -465,6 +555,13 @@ def test_every_broken_info_is_a_clear_error(model: Path, tmp_path: Path, change:
     info.write_text(json.dumps(json.loads(info.read_text()) | change))
     with pytest.raises(ArxivclfError, match=r"arxivclf\.json"):
         Classifier.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["id", "Created", "text_hash", "x_score", "y truth", "7"])
+def test_labels_of_foreign_models_are_no_columns_of_ours(name: str) -> None:
+    found = _plain_label(name, 3).name
+    assert found.startswith("label_")
+    assert not found.endswith(("_score", "_truth"))
 
 
 def test_scores_that_are_no_numbers_are_no_labels(cli: Callable[..., Result], tiny_base: Path) -> None:

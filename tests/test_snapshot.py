@@ -217,7 +217,7 @@ def test_folders_and_globs_are_read_by_name(tmp_path: Path) -> None:
         (b"\n\n", "x.jsonl", "an empty file"),
         (gzip.compress(b""), "x.gz", "an empty file"),
         (b"", "x.parquet", "an empty file"),
-        (b"id,title\n1,2\n", "x.csv", "neither Parquet nor JSON lines"),
+        (b"id,title\n1,2\n", "x.csv", "neither Parquet nor JSON lines; a table of text becomes Parquet"),
         (b'[{"id": "0704.0001"}]', "x.json", "one JSON array"),
         (gzip.compress(b'{"id": "0704.0001"}' * 100)[:40], "x.jsonl.gz", "cannot be"),
         (zstandard.compress(random.Random(0).randbytes(9_000))[:4_000], "x.zst", "neither Parquet nor JSON lines"),

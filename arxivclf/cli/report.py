@@ -13,7 +13,10 @@ from arxivclf.cli import options
 from arxivclf.errors import ModelError, UsageError
 
 _MODEL = "model"
-_OF_ENDING = {".json": "json", ".md": "markdown", ".html": "html", ".htm": "html", ".csv": "csv"}
+_OF_ENDING = {
+    **{"": "table", ".txt": "table", ".json": "json", ".md": "markdown"},
+    **{".html": "html", ".htm": "html", ".csv": "csv"},
+}
 
 
 @click.command(
@@ -105,12 +108,15 @@ def command(
     if labels is None and not Path(_MODEL).is_dir():
         raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
     path = labels or _MODEL
-    if ctx.get_parameter_source("form") is ParameterSource.DEFAULT:
-        form = _OF_ENDING.get(Path(output or "").suffix.lower(), form)
     if asked["truth"] is None and (id_column or text_column or label_column):
         raise UsageError("--id-column, --text-column and --label-column are those of the file of --truth")
     if output is not None:
         _refuse_input_as_output(output, (path, compare, drift), asked["truth"])
+    if ctx.get_parameter_source("form") is ParameterSource.DEFAULT:
+        ending = Path(output or "").suffix.lower()
+        if ending not in _OF_ENDING:
+            raise UsageError(f"-o {output}: no form of a report ends in {ending}; --format names one")
+        form = _OF_ENDING[ending]
     found: Any
     if compare is not None or drift is not None:
         option = "--compare" if compare is not None else "--drift"
@@ -154,6 +160,7 @@ def command(
 
         with whole_file(Path(output)) as file:
             file.write(text.encode())
+        click.echo(f"The report is in {output}.", err=True)
 
 
 def _refuse_input_as_output(output: str, labels: Sequence[str | None], truth: str | None) -> None:

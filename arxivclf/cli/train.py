@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,16 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
         from arxivclf.training.train import train
 
         screen.end()
+        started = time.time()
         try:
             result = train(settings, screen)
         except KeyboardInterrupt:
             from arxivclf.model.folder import checkpoint_of
 
-            goes_on = "; --resume goes on from its checkpoint" if checkpoint_of(Path(settings.output)).exists() else ""
+            kept = checkpoint_of(Path(settings.output))
+            # One that was there before may be another training's.
+            own = kept.exists() and (settings.resume or kept.stat().st_mtime >= started)
+            goes_on = "; --resume goes on from its checkpoint" if own else ""
             raise options.Interrupted(f"interrupted{goes_on}") from None
         if not first:
             return

@@ -27,6 +27,8 @@ NO_TEXT = "neither title nor abstract"
 
 _DATED = ("versions", "created", "published", "publication_date", "date")
 _YEARS = ("year", "publication_year")
+# A column of that name may hold something else, such as 20150401.
+_PLAUSIBLE_YEARS = (1000, 2999)
 _KEPT = "keep:"
 
 
@@ -162,9 +164,8 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
     if not columns.arxiv:
         key = pl.coalesce(key, pl.col("id").str.strip_chars())
     rows = rows.with_columns(key=key)
-    told = pl.coalesce(
-        pl.col("created").dt.year(), pl.col("year").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False)
-    )
+    written = pl.col("year").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False)
+    told = pl.coalesce(pl.col("created").dt.year(), pl.when(written.is_between(*_PLAUSIBLE_YEARS)).then(written))
     year = pl.coalesce(told, year_of(pl.when(told.is_null()).then(pl.col("key"))))
     reason = (
         pl.when(pl.col("fault").is_not_null())

@@ -104,8 +104,13 @@ def _frame(rows: list[tuple[_Line, dict[str, Any]]], columns: Columns) -> pl.Dat
         table["fault"].append(fault)
         for kept in columns.kept:
             value = row.get(kept)
-            plain = value is None or isinstance(value, str)
-            table[kept_column(kept)].append(value if plain else orjson.dumps(value).decode())
+            if value is not None and not isinstance(value, str):
+                try:
+                    value = orjson.dumps(value).decode()
+                except TypeError:
+                    # It reads lists within lists deeper than it writes them.
+                    value, table["fault"][-1] = None, table["fault"][-1] or f"{kept} is too deep to be kept"
+            table[kept_column(kept)].append(value)
     return pl.DataFrame(
         {"row": [line.number for line, _ in rows], **table},
         schema_overrides={"row": pl.Int64, **dict.fromkeys(table, pl.String)},

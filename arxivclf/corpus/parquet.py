@@ -92,18 +92,30 @@ def _decoded(batch: pa.RecordBatch, needed: Container[str]) -> tuple[pl.DataFram
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid:
-        suspects += [name for name, kind in kinds.items() if _is_text(kind)]
+        suspects += [name for name, kind in kinds.items() if _is_text(kind) or _is_list_of_text(kind)]
     broken = [False] * batch.num_rows
+
+    def decoded(value: bytes | None, row: int) -> str | None:
+        try:
+            return None if value is None else value.decode("utf-8")
+        except UnicodeDecodeError:
+            broken[row] = True
+            return cast(bytes, value).decode("utf-8", errors="replace")
+
     for name in suspects:
-        values = batch.column(name).cast(pa.large_binary()).to_pylist()
-        texts: list[str | None] = []
-        for row, value in enumerate(values):
-            try:
-                texts.append(None if value is None else value.decode("utf-8"))
-            except UnicodeDecodeError:
-                texts.append(value.decode("utf-8", errors="replace"))
-                broken[row] = True
-        batch = batch.set_column(batch.schema.get_field_index(name), name, pa.array(texts, pa.large_string()))
+        column: pa.Array
+        if _is_list_of_text(kinds[name]):
+            lists = batch.column(name).cast(pa.large_list(pa.large_binary())).to_pylist()
+            texts = [
+                None if items is None else [decoded(item, row) for item in items] for row, items in enumerate(lists)
+            ]
+            column = pa.array(texts, pa.large_list(pa.large_string()))
+        else:
+            values = batch.column(name).cast(pa.large_binary()).to_pylist()
+            column = pa.array([decoded(value, row) for row, value in enumerate(values)], pa.large_string())
+        batch = batch.set_column(batch.schema.get_field_index(name), name, column)
+    # What is still none is within records, which nobody reads, or is no table at all.
+    batch.validate(full=True)
     faults = pl.Series([NOT_UTF8 if row else None for row in broken], dtype=pl.String) if any(broken) else None
     return cast(pl.DataFrame, pl.from_arrow(batch)), _no_faults(batch.num_rows) if faults is None else faults
 
@@ -114,7 +126,12 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_list_of_text(kind: pa.DataType) -> bool:
+    return bool((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type))
 
 
 def _no_faults(rows: int) -> pl.Series:

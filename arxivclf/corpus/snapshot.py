@@ -221,4 +221,7 @@ def _refuse_what_is_no_json_lines(stream: io.BufferedReader, name: str) -> None:
         raise DataError(f"{name}: one JSON array, not JSON lines; `jq -c '.[]'` makes lines of it")
     named_json = any(name.endswith(suffix + packed) for suffix in SUFFIXES[:-1] for packed in PACKED)
     if start and not start.startswith(b"{") and not named_json:
-        raise DataError(f"{name}: neither Parquet nor JSON lines")
+        hint = ""
+        if any(name.lower().endswith(ending + packed) for ending in (".csv", ".tsv") for packed in PACKED):
+            hint = "; a table of text becomes Parquet by polars or pandas: read_csv(...), write_parquet(...)"
+        raise DataError(f"{name}: neither Parquet nor JSON lines{hint}")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # What stands between the categories of a paper: blanks, on arXiv; and what else a table may part them by.
 _BETWEEN = r"""[\s,;"'\[\]]"""
+# Around one of several names in a column of labels; names of other makers may have blanks in them.
+_BEFORE, _AFTER = r"""[,;\['"]\s*""", r"""\s*[,;\]'"]"""
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _COLUMNS_OF_ALL_LABELS = {"id", "created", "categories", "decided_by", "text_hash"}
 TRUE_WORDS = ["true", "t", "yes", "y", "1", "1.0", "positive"]
@@ -120,7 +122,7 @@ def _said(label: Label, task: Task) -> pl.Expr:
         answer.when(silent)
         .then(None)
         .when(~_are_categories(said))
-        .then(word.str.contains(rf"(?:^|,\s*){re.escape(label.name)}(?:\s*,|$)"))
+        .then(word.str.contains(rf"(?:^|{_BEFORE}){re.escape(label.name.lower())}(?:{_AFTER}|$)"))
     )
     if not label.categories:
         return by_label
@@ -141,7 +143,7 @@ def _built_in(name: str) -> Label:
         if label.name == name:
             return label
     close = difflib.get_close_matches(name, built_in().names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(built_in().names)}"
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(built_in().names)}."
     raise UsageError(f"no task {name!r}; {hint} A task of your own is a file that ends in .toml.")
 
 
@@ -155,8 +157,13 @@ def _read_file(path: Path) -> Task:
     return Task.from_dict(table, str(path))
 
 
+def taken(name: str) -> bool:
+    """Whether a table of labels has, or may have, a column of this name that is no label."""
+    return name.endswith(("_score", "_truth")) or name in _COLUMNS_OF_ALL_LABELS
+
+
 def _label(name: str, body: Any, where: str) -> Label:
-    if not _LABEL_NAME.fullmatch(name) or name.endswith(("_score", "_truth")) or name in _COLUMNS_OF_ALL_LABELS:
+    if not _LABEL_NAME.fullmatch(name) or taken(name):
         raise DataError(
             f"{where}: {name!r} cannot head a column of labels; use lower-case letters, digits and _, no ending _score"
             f" or _truth, and none of {', '.join(sorted(_COLUMNS_OF_ALL_LABELS))}"

@@ -113,6 +113,9 @@ def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
         told = f"No ./model here, so labelling with the bundled model: {_of_bundled(classifier)}"
     if settings.gate and settings.threshold is not None and any(model.encoder for model in classifier.models):
         told += "; without a gate, which --threshold rules out"
+    if not any(model.encoder for model in classifier.models):
+        idle = [*(["--device"] if settings.device != "auto" else []), *([] if settings.gate else ["--no-gate"])]
+        told += f"; without an encoder nothing comes of {' and '.join(idle)}" if idle else ""
     return told
 
 

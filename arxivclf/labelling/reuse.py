@@ -12,7 +12,7 @@ import xxhash
 
 from arxivclf.corpus.sources import is_remote
 from arxivclf.errors import DataError, UsageError
-from arxivclf.labelling.sink import read_job
+from arxivclf.labelling.sink import form_of, read_job
 from arxivclf.model.labels import Flags, Scores
 
 
@@ -30,6 +30,10 @@ class Reuse:
         """
         if is_remote(path):
             raise UsageError(f"{path}: labels to reuse are read from this disk; copy them here first")
+        if form_of(path) not in (".parquet", None):
+            raise UsageError(
+                f"{path}: only labels in Parquet can be reused, for they alone hold what they were made by"
+            )
         job, fingerprint = read_job(Path(path))
         if job is None:
             raise DataError(

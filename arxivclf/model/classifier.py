@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 import xxhash
 
-from arxivclf.corpus.tasks import Label, Task, built_in
+from arxivclf.corpus.tasks import Label, Task, built_in, taken
 from arxivclf.errors import ModelError, UsageError
 from arxivclf.model.calibration import Calibration, calibrated
 from arxivclf.model.folder import INFO_FILE, MODEL_FILES, ModelInfo, fingerprint
@@ -236,6 +236,7 @@ def _plain_label(name: object, labels: int) -> Label:
     plain = re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_")
     if labels == 1 and plain in ("1", "label_1", "label_0", "true", ""):
         plain = "positive"
-    plain = plain if plain[:1].isalpha() else f"label_{plain}"
+    if not plain[:1].isalpha() or taken(plain):
+        plain = f"label_{plain}".removesuffix("_score").removesuffix("_truth")
     known = {label.name: label for label in built_in().labels}
     return known.get(plain, Label(plain, str(name), ()))

@@ -6,6 +6,7 @@ labels of the test split (test.labels.parquet), the figures of each pass (traini
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,6 +166,16 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         unfinished.rename(folder)
         sync_folder(folder.parent)
     except OSError as error:
+        # A training reads and fetches, too, while this is open; a full disk alone names no file.
+        if error.filename is None:
+            own = error.errno == errno.ENOSPC
+        else:
+            path = Path(str(error.filename))
+            own = folder.is_relative_to(path) or any(
+                path.is_relative_to(one) for one in (unfinished, folder, previous(folder))
+            )
+        if not own:
+            raise
         raise cannot_write(folder, error) from None
     except SafetensorError as error:
         # What this library says of a full disk.
@@ -176,7 +187,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
     """XXH3 (128 bits, hexadecimal) of the names and bytes of the files of a folder that match any of the patterns."""
     digest = xxhash.xxh3_128()
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
         digest.update(f"{path.name} {path.stat().st_size} ".encode())
         with open(path, "rb") as file:
             while block := file.read(1 << 20):

@@ -153,6 +153,7 @@ def _of_drifted(label: LabelDrift) -> dict[str, Any]:
         "before": _of_share(label.before),
         "now": _of_share(label.now),
         "difference": bounds(label.difference),
+        "within_years": None if label.within_years is None else bounds(label.within_years),
         "years": [
             {"year": before.value, "before": _of_share(before), "now": _of_share(now)} for before, now in label.years
         ],

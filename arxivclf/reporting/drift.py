@@ -14,9 +14,9 @@ import polars as pl
 
 from arxivclf.corpus.splits import sample_order
 from arxivclf.errors import DataError
-from arxivclf.reporting.intervals import Interval, difference_of_shares, draws_of, percentiles
+from arxivclf.reporting.intervals import Interval, difference_of_shares, difference_within, draws_of, percentiles
 from arxivclf.reporting.metrics import Confusion, figure_of_counts
-from arxivclf.reporting.slices import key_of
+from arxivclf.reporting.slices import NO_VALUE, key_of
 from arxivclf.reporting.table import KEY, LabelsFile, keyed, labels_of, shared
 from arxivclf.reporting.unjudged import Share
 
@@ -33,16 +33,18 @@ _TEXTS = ("title", "abstract", "text")
 class LabelDrift:
     """One label in both dumps: its share, as a whole and by year, and the scores.
 
-    `difference` is that of the shares, now less before (Newcombe). `distance` is that of Kolmogorov and Smirnov between
-    the distributions of scores, `p` the chance of one as large between two samples of the same papers, `stability` the
-    population stability index over tenths of the earlier papers. `f1` holds F1 before, now, and the difference, where
-    both dumps have a truth.
+    `difference` is that of the shares, now less before (Newcombe), `within_years` the same if both dumps had as many
+    papers of each year as the later has (None where years are not known, or are one). `distance` is that of Kolmogorov
+    and Smirnov between the distributions of scores, `p` the chance of one as large between two samples of the same
+    papers, `stability` the population stability index over tenths of the earlier papers. `f1` holds F1 before, now, and
+    the difference, where both dumps have a truth.
     """
 
     name: str
     before: Share
     now: Share
     difference: Interval
+    within_years: Interval | None
     years: tuple[tuple[Share, Share], ...]
     distance: float
     p: float
@@ -52,11 +54,14 @@ class LabelDrift:
     @property
     def verdict(self) -> str:
         """In plain words, with the test."""
+        change = _change(self.difference)
+        if self.within_years is not None:
+            change += f"; within years {_change(self.within_years)}"
         if self.difference.low <= 0 <= self.difference.high:
-            share = f"as many papers have it as before ({_change(self.difference)})"
+            share = f"as many papers have it as before ({change})"
         else:
             more = "more" if self.difference.value > 0 else "fewer"
-            share = f"{more} papers have it than before ({_change(self.difference)})"
+            share = f"{more} papers have it than before ({change})"
         test = f"Kolmogorov-Smirnov distance {self.distance:.3f}, p {told_p(self.p)}"
         if self.p >= 0.05:
             return f"{share}, and of a drift of its scores nothing can be seen ({test})"
@@ -134,12 +139,14 @@ def _of_label(name: str, first: pl.DataFrame, second: pl.DataFrame, paths: Seque
     shares = [Share("all", len(papers), int(papers.get_column("given").sum())) for papers in tables]
     scores = [papers.get_column("score").to_numpy() for papers in tables]
     distance, p = _kolmogorov_smirnov(*scores)
+    years = _years(*tables) if dates else ()
     return LabelDrift(
         name,
         shares[0],
         shares[1],
         difference_of_shares(shares[0].share, shares[1].share),
-        _years(*tables) if dates else (),
+        _within(years),
+        years,
         distance,
         p,
         _stability(*scores),
@@ -155,6 +162,14 @@ def _years(first: pl.DataFrame, second: pl.DataFrame) -> tuple[tuple[Share, Shar
     years = sorted(counted[0] | counted[1])
     before, now = counted
     return tuple((before.get(year, Share(year, 0, 0)), now.get(year, Share(year, 0, 0))) for year in years)
+
+
+def _within(years: Sequence[tuple[Share, Share]]) -> Interval | None:
+    known = [pair for pair in years if pair[0].value != NO_VALUE]
+    if len(known) < 2:
+        return None
+    found = difference_within([((one.papers, one.labelled), (now.papers, now.labelled)) for one, now in known])
+    return None if math.isnan(found.value) else found
 
 
 def _kolmogorov_smirnov(before: npt.NDArray[np.float32], now: npt.NDArray[np.float32]) -> tuple[float, float]:

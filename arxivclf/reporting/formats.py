@@ -120,6 +120,8 @@ def _drift_rows(found: Drift) -> Iterator[Sequence[Any]]:
                 yield (label.name, by, value, f"papers_{when}", one.papers, None, None)
                 yield (label.name, by, value, f"share_{when}", *one.share.as_list())
         yield (label.name, None, None, "difference", *label.difference.as_list())
+        if label.within_years is not None:
+            yield (label.name, None, None, "difference_within_years", *label.within_years.as_list())
         if label.f1 is not None:
             for when, interval in zip(("before", "now", "difference"), label.f1, strict=True):
                 yield (label.name, None, None, f"f1_{when}", *interval.as_list())
@@ -171,4 +173,4 @@ def _markdown_table(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{each}" if each in "\\|*_<>[]`" else each for each in text)
+    return "".join(f"\\{each}" if each in "\\|*_<>[]`&$~" else each for each in text)

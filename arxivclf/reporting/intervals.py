@@ -8,7 +8,7 @@ a multinomial, so that a million papers cost what a thousand do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +90,23 @@ def difference_of_shares(first: Interval, second: Interval) -> Interval:
     low = math.hypot(second.value - second.low, first.high - first.value)
     high = math.hypot(second.high - second.value, first.value - first.low)
     return Interval(value, value - low, value + high)
+
+
+def difference_within(pairs: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> Interval:
+    """The second share less the first where both have as many papers of each stratum as the second has.
+
+    `pairs` are, for each stratum, papers and hits of the first and of the second; one that either has no paper of is
+    left out. Direct standardisation; the variance is that of shares with one hit and one miss added (Agresti and Caffo
+    2000). nan where no stratum is in both.
+    """
+    counts = np.array([[*one, *other] for one, other in pairs if one[0] and other[0]], np.float64).reshape(-1, 4)
+    if not len(counts):
+        return Interval(math.nan, math.nan, math.nan)
+    weights = counts[:, 2] / counts[:, 2].sum()
+    value = float((weights * (counts[:, 3] / counts[:, 2] - counts[:, 1] / counts[:, 0])).sum())
+    smoothed = [((counts[:, at + 1] + 1) / (counts[:, at] + 2), counts[:, at] + 2) for at in (0, 2)]
+    wide = _Z * math.sqrt(float((weights**2 * sum(share * (1 - share) / papers for share, papers in smoothed)).sum()))
+    return Interval(value, value - wide, value + wide)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -115,11 +115,11 @@ def sliced(compared: pl.DataFrame, by: str) -> Slices:
 def key_of(by: str, columns: Sequence[str]) -> pl.Expr:
     """What papers with these columns are parted by, as text; `NO_VALUE` where there is nothing."""
     source = source_of(by, columns)
-    key = pl.col(source)
+    key = pl.col(source).cast(pl.String, strict=False)
     if source != by and by == "year":
-        key = key.cast(pl.String).str.head(4)
+        key = key.str.head(4)
     elif source != by:
         # As categories may be parted: `corpus.tasks`.
         key = key.str.extract(r"""([^\s,;"'\[\]]+)""", 1)
         key = key.str.split(".").list.first() if by == "archive" else key
-    return key.cast(pl.String).fill_null(NO_VALUE)
+    return key.fill_null(NO_VALUE)

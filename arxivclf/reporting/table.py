@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
@@ -216,6 +217,7 @@ def _read(path: Path) -> pl.LazyFrame:
             content = gzip.decompress(content)
         elif start == _ZSTD:
             content = zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read()
+        content = content.removeprefix(codecs.BOM_UTF8)
         if not content.strip():
             raise DataError(f"{path}: an empty file")
         if content.lstrip().startswith(b"{"):
@@ -224,11 +226,16 @@ def _read(path: Path) -> pl.LazyFrame:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise DataError(f"{path}: not a whole table of labels: {one_line(error)}") from None
+        # What polars says after that is for programmers: which arguments to change.
+        told = one_line(error).partition(" Consider ")[0]
+        raise DataError(f"{path}: not a whole table of labels: {told}") from None
 
 
 def _as_text(column: pl.Series) -> pl.Series:
-    """A column of lists or records as text, the items of a list with blanks between; any other as it is."""
+    """A column of bytes, lists or records as text, the items of a list with blanks between; any other as it is."""
+    if column.dtype == pl.Binary:
+        said = [None if value is None else value.decode("utf-8", "replace") for value in column.to_list()]
+        return pl.Series(column.name, said, pl.String)
     if isinstance(column.dtype, pl.List) and not column.dtype.inner.is_nested():
         return column.cast(pl.List(pl.String)).list.join(" ", ignore_nulls=True)
     if column.dtype.is_nested():

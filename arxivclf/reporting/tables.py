@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -25,6 +26,11 @@ from arxivclf.reporting.unjudged import Unjudged
 
 if TYPE_CHECKING:
     from arxivclf.reporting.truth import Match
+
+
+# Of a column with a value of its own for each paper nobody reads all.
+_MOST_SLICES = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Named(Table):
@@ -58,6 +64,8 @@ def report_tables(report: Report, drawing: Drawing | None = None) -> Iterator[Pa
         yield from label_tables(label, drawing)
     for one in report.unjudged:
         yield from unjudged_tables(one, drawing)
+    if report.unjudged:
+        yield Text(_told_of_unjudged(len(report.unjudged)))
     if report.overall is not None:
         yield from overall_tables(report.overall)
 
@@ -81,7 +89,7 @@ def label_tables(label: LabelReport, drawing: Drawing | None = None) -> Iterator
         yield Text("\nWhere the errors are", style="bold")
         yield where_table(label.where)
     for slices in label.slices:
-        yield slices_table(label.name, slices)
+        yield from slices_tables(label.name, slices)
     if label.disagreements is not None:
         yield from disagreements_tables(label.name, label.disagreements)
 
@@ -94,20 +102,21 @@ def _told_of_match(match: Match) -> str:
     )
 
 
-def _told_of_unjudged(found: Unjudged) -> str:
-    """What can be said of labels without a truth, and what cannot."""
-    whole = found.whole
+def _told_of_unjudged(labels: int) -> str:
+    """What cannot be said of labels without a truth, and why."""
+    these, theirs = ("this label is", "Its truth is") if labels == 1 else ("these labels are", "Their truth is")
     return (
-        f"{whole.papers:,} papers, {whole.labelled:,} labelled ({_between_percent(whole.share)}). Their truth is not"
-        " known (the dump had neither categories nor a label column that tells it), so how good these labels are cannot"
-        " be told: no confusion matrix, precision, recall, F1, thresholds or errors. --truth FILE gives a truth;"
-        " --compare and --drift need none."
+        f"\n{theirs} not known (the dump had neither categories nor a column that tells it of each label), so how good"
+        f" {these} cannot be told: no confusion matrix, precision, recall, F1, thresholds or errors. --truth FILE gives"
+        " a truth; --compare and --drift need none."
     )
 
 
 def unjudged_tables(found: Unjudged, drawing: Drawing | None = None) -> Iterator[Part]:
     """A label without a truth: its share, the scores, and its share by slice."""
-    yield Text.assemble("\n", (found.name, "bold"), "  ", _told_of_unjudged(found))
+    whole = found.whole
+    told = f"{whole.papers:,} papers, {whole.labelled:,} labelled ({_between_percent(whole.share)})"
+    yield Text.assemble("\n", (found.name, "bold"), "  ", told)
     if drawing is not None:
         yield drawing(found)
     table = Named("Scores")
@@ -121,11 +130,13 @@ def unjudged_tables(found: Unjudged, drawing: Drawing | None = None) -> Iterator
     yield table
     for by, shares in found.slices:
         table = _plain_table(f"By {by}", by, "papers", found.name, "share", "95 % interval")
-        for one in shares:
+        for one in shares[:_MOST_SLICES]:
             share = one.share
             counts = (f"{one.papers:,}", f"{one.labelled:,}")
-            table.add_row(one.value, *counts, f"{share.value:.1%}", f"{share.low:.1%} - {share.high:.1%}")
+            bounds = f"{_share(share.low)} - {_share(share.high)}"
+            table.add_row(_shown(one.value), *counts, _share(share.value), bounds)
         yield table
+        yield from _told_of_more(shares)
 
 
 def where_table(where: WhereErrors) -> Named:
@@ -139,10 +150,10 @@ def where_table(where: WhereErrors) -> Named:
         cells = ["", "", ""]
         if wrong is not None:
             count = wrong.confusion.false_positives
-            cells = [wrong.value, f"{count:,}", _percent(count, wrong.confusion.negatives)]
+            cells = [_shown(wrong.value), f"{count:,}", _percent(count, wrong.confusion.negatives)]
         if missed is not None:
             count = missed.confusion.false_negatives
-            cells += [missed.value, f"{count:,}", _percent(count, missed.confusion.support)]
+            cells += [_shown(missed.value), f"{count:,}", _percent(count, missed.confusion.support)]
         table.add_row(*cells)
     return table
 
@@ -200,19 +211,20 @@ def thresholds_table(found: Thresholds) -> Named:
     return table
 
 
-def slices_table(name: str, slices: Slices) -> Named:
+def slices_tables(name: str, slices: Slices) -> Iterator[Part]:
     """Each slice's papers, prevalence, precision, recall and F1 with its interval, the worst first."""
-    heading = f"By {slices.by}, the worst F1 first"
-    table = _plain_table(heading, slices.by, "papers", name, "precision", "recall", "F1", "95 % interval")
-    for one in slices.slices:
+    yield Text(f"\nBy {slices.by}, the worst F1 first", style="bold")
+    table = _plain_table(f"By {slices.by}", slices.by, "papers", name, "precision", "recall", "F1", "95 % interval")
+    for one in slices.slices[:_MOST_SLICES]:
         cells = [f"{one.confusion.papers:,}", f"{one.prevalence:.1%}"]
         if one.judged:
             f1 = one.f1
             cells += [_figure(one.precision.value), _figure(one.recall.value), _figure(f1.value)]
-            table.add_row(one.value, *cells, f"{f1.low:.3f} - {f1.high:.3f}")
+            table.add_row(_shown(one.value), *cells, f"{f1.low:.3f} - {f1.high:.3f}")
         else:
-            table.add_row(one.value, *cells, "", "", "", "too few", style="dim")
-    return table
+            table.add_row(_shown(one.value), *cells, "", "", "", "too few", style="dim")
+    yield table
+    yield from _told_of_more(slices.slices)
 
 
 def disagreements_tables(name: str, found: Disagreements) -> Iterator[Part]:
@@ -235,8 +247,8 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Part]:
             table.add_column("title", overflow="fold")
         for paper in papers:
             cells: list[str | Text] = [f"{paper.score:.3f}", _page(paper)]
-            cells += [paper.categories or ""] if any(one.categories for one in papers) else []
-            cells += [" ".join((paper.title or "").split())] if any(one.title for one in papers) else []
+            cells += [_shown(paper.categories)] if any(one.categories for one in papers) else []
+            cells += [_shown(paper.title)] if any(one.title for one in papers) else []
             table.add_row(*cells)
         yield table
 
@@ -260,7 +272,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[Part]:
         else:
             yield from judgement_tables(label.name, label.judgement)
         for by, changes in label.slices:
-            yield changes_table(by, changes)
+            yield from changes_tables(by, changes)
         if label.papers:
             yield changed_table(label.name, label.papers)
 
@@ -286,14 +298,22 @@ def judgement_tables(name: str, found: Judgement) -> Iterator[Part]:
     )
 
 
-def changes_table(by: str, changes: Sequence[Change]) -> Named:
-    """What changed in each slice, most of it first."""
+def changes_tables(by: str, changes: Sequence[Change]) -> Iterator[Part]:
+    """What changed in each slice where something did, most of it first."""
+    yield Text(f"\nBy {by}, most changes first", style="bold")
+    there = [one for one in changes if one.gained or one.lost]
+    if not there:
+        yield Text("no change in any of them")
+        return
     table = _plain_table(f"By {by}", by, "papers", "gained", "lost", "changed", "95 % interval")
-    for one in changes:
+    for one in there[:_MOST_SLICES]:
         share = one.changed
         counts = (f"{one.papers:,}", f"{one.gained:,}", f"{one.lost:,}")
-        table.add_row(one.value, *counts, f"{share.value:.2%}", f"{share.low:.2%} - {share.high:.2%}")
-    return table
+        table.add_row(_shown(one.value), *counts, f"{share.value:.2%}", f"{share.low:.2%} - {share.high:.2%}")
+    yield table
+    yield from _told_of_more(there)
+    if len(there) < len(changes):
+        yield Text(f"In {len(changes) - len(there):,} others nothing changed.")
 
 
 def changed_table(name: str, papers: Sequence[Changed]) -> Named:
@@ -355,10 +375,20 @@ def _told(interval: Interval) -> str:
     return f"{interval.value:.4f} ({interval.low:.4f} - {interval.high:.4f})"
 
 
+def _told_of_more(slices: Sequence[object]) -> Iterator[Part]:
+    if (more := len(slices) - _MOST_SLICES) > 0:
+        yield Text(f"And {more:,} more, which --format csv and json have.")
+
+
+def _shown(value: str | None) -> str:
+    """What a dump holds, in one line, and without what a terminal would take for a command."""
+    return _CONTROL.sub("", " ".join((value or "").split()))
+
+
 def _page(paper: Disagreement | Changed) -> Text:
     """Where a paper can be read, as it is written and where a click leads; its id where that is not known."""
     page = paper.link
-    return Text(paper.id) if page is None else Text(page.removeprefix("https://"), style=f"link {page}")
+    return Text(_shown(paper.id)) if page is None else Text(page.removeprefix("https://"), style=f"link {page}")
 
 
 def _plain_table(name: str, first: str, *others: str) -> Named:
@@ -380,7 +410,12 @@ def _figure(value: float) -> str:
 
 
 def _between_percent(share: Interval) -> str:
-    return f"{share.value:.1%}, {share.low:.1%} - {share.high:.1%}"
+    return f"{_share(share.value)}, {_share(share.low)} - {_share(share.high)}"
+
+
+def _share(value: float) -> str:
+    """In per cent, with a digit more where there are few."""
+    return f"{value:.2%}" if 0 < value < 0.01 else f"{value:.1%}"
 
 
 def _percent(part: int, whole: int) -> str:

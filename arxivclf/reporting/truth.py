@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ def _is_table(path: str) -> bool:
     if is_parquet(Source(path, Path(path))):
         return True
     with open(path, "rb") as file:
-        return not file.read(4).lstrip().startswith((b"{", b"\x1f\x8b", b"\x28\xb5"))
+        start = file.read(8).removeprefix(codecs.BOM_UTF8).lstrip()
+        return not start.startswith((b"{", b"\x1f\x8b", b"\x28\xb5"))
 
 
 def _of_table(table: LabelsFile, task: Task) -> pl.DataFrame:

@@ -23,7 +23,9 @@ def loss_of(
         # Lin et al. (2017): what is right already counts less, by (1 - p)^gamma of its probability p.
         def focal(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
             each = entropy(logits, truth, reduction="none")
-            return (1.0 - torch.exp(-each)) ** settings.focal_gamma * each
+            # Never 0, of which a power below 1 has no slope.
+            wrong = (-torch.expm1(-each)).clamp_min(1e-12)
+            return wrong**settings.focal_gamma * each
 
         return focal
     return lambda logits, truth: entropy(logits, truth, reduction="none")
