@@ -191,6 +191,13 @@ def test_one_who_names_no_model_gets_the_bundled_one(tmp_path: Path):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8 * 2**20
 
 
+def test_what_a_model_without_an_encoder_does_not_heed_is_said(cli: Callable[..., Result]) -> None:
+    done = cli("label", PAPERS, "--model", "bundled", "-o", "x.parquet", "--device", "cuda", "--no-gate")
+    assert done.exit_code == 0, done.stderr
+    assert "without an encoder nothing comes of --device and --no-gate" in " ".join(done.stderr.split())
+    assert "nothing comes of" not in cli("label", PAPERS, "--model", "bundled", "-o", "y.parquet").stderr
+
+
 @real_data
 def test_the_bundled_model_is_as_good_as_it_says():
     labels = Classifier.load("bundled").label(DATA / "cset-ai-dev.parquet")
