@@ -416,7 +416,9 @@ def test_reuse_of_what_cannot_be_reused(cli: Callable[..., Result], model: Path,
     assert "no such file" in error_line(cli(*again, "absent.parquet", "--model", model), 2)
     pl.DataFrame({"id": ["x"]}).write_parquet("bare.parquet")
     assert "does not say which model" in error_line(cli(*again, "bare.parquet", "--model", model), 1)
-    assert "no whole Parquet file" in error_line(cli(*again, "dump.jsonl", "--model", model), 1)
+    assert "only labels in Parquet can be reused" in error_line(cli(*again, "dump.jsonl", "--model", model), 2)
+    Path("torn.parquet").write_bytes(b"PAR1")
+    assert "no whole Parquet file" in error_line(cli(*again, "torn.parquet", "--model", model), 1)
     assert "read from this disk" in error_line(cli(*again, "s3://b/x.parquet", "--model", model), 2)
 
 

@@ -173,15 +173,19 @@ def _letters() -> Bytes:
     return table
 
 
-_known_powers: list[Hashes] = []
+_known_powers: list[tuple[Hashes, Hashes]] = []
 
 
 def _powers(size: int) -> tuple[Hashes, Hashes]:
     """Powers of _P and of its inverse modulo 2**64, at least `size` of each."""
-    if not _known_powers or len(_known_powers[0]) < size:
-        length = max(size, _BLOCK_BYTES)
-        _known_powers[:] = [_powers_of(base, length) for base in (_P, pow(_P, -1, 2**64))]
-    return _known_powers[0], _known_powers[1]
+    # What one thread found is its own, whatever another puts there meanwhile.
+    for found in _known_powers:
+        if len(found[0]) >= size:
+            return found
+    length = max(size, _BLOCK_BYTES)
+    found = _powers_of(_P, length), _powers_of(pow(_P, -1, 2**64), length)
+    _known_powers[:] = [found]
+    return found
 
 
 def _powers_of(base: int, length: int) -> Hashes:
