@@ -14,8 +14,13 @@ from arxivclf.errors import ModelError, UsageError
 
 _MODEL = "model"
 _OF_ENDING = {
-    **{"": "table", ".txt": "table", ".json": "json", ".md": "markdown"},
-    **{".html": "html", ".htm": "html", ".csv": "csv"},
+    "": "table",
+    ".txt": "table",
+    ".json": "json",
+    ".md": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".csv": "csv",
 }
 
 

@@ -31,9 +31,7 @@ class Reuse:
         if is_remote(path):
             raise UsageError(f"{path}: labels to reuse are read from this disk; copy them here first")
         if form_of(path) not in (".parquet", None):
-            raise UsageError(
-                f"{path}: only labels in Parquet can be reused, for they alone hold what they were made by"
-            )
+            raise UsageError(f"{path}: only labels in Parquet can be reused")
         job, fingerprint = read_job(Path(path))
         if job is None:
             raise DataError(

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,23 +34,29 @@ _TEXTS = ("title", "abstract", "text")
 class LabelDrift:
     """One label in both dumps: its share, as a whole and by year, and the scores.
 
-    `difference` is that of the shares, now less before (Newcombe), `within_years` the same if both dumps had as many
-    papers of each year as the later has (None where years are not known, or are one). `distance` is that of Kolmogorov
-    and Smirnov between the distributions of scores, `p` the chance of one as large between two samples of the same
-    papers, `stability` the population stability index over tenths of the earlier papers. `f1` holds F1 before, now, and
-    the difference, where both dumps have a truth.
+    `difference` is that of the shares, now less before (Newcombe). `distance` is that of Kolmogorov and Smirnov between
+    the distributions of scores, `p` the chance of one as large between two samples of the same papers, `stability` the
+    population stability index over tenths of the earlier papers. `f1` holds F1 before, now, and the difference, where
+    both dumps have a truth.
     """
 
     name: str
     before: Share
     now: Share
     difference: Interval
-    within_years: Interval | None
     years: tuple[tuple[Share, Share], ...]
     distance: float
     p: float
     stability: float
     f1: tuple[Interval, Interval, Interval] | None
+
+    @cached_property
+    def within_years(self) -> Interval | None:
+        """The difference if both dumps had as many papers of each year as the later has; None where years are not
+        known, are one, or are none of both."""
+        known = [pair for pair in self.years if pair[0].value != NO_VALUE]
+        found = difference_within([((one.papers, one.labelled), (now.papers, now.labelled)) for one, now in known])
+        return None if len(known) < 2 or math.isnan(found.value) else found
 
     @property
     def verdict(self) -> str:
@@ -139,14 +146,12 @@ def _of_label(name: str, first: pl.DataFrame, second: pl.DataFrame, paths: Seque
     shares = [Share("all", len(papers), int(papers.get_column("given").sum())) for papers in tables]
     scores = [papers.get_column("score").to_numpy() for papers in tables]
     distance, p = _kolmogorov_smirnov(*scores)
-    years = _years(*tables) if dates else ()
     return LabelDrift(
         name,
         shares[0],
         shares[1],
         difference_of_shares(shares[0].share, shares[1].share),
-        _within(years),
-        years,
+        _years(*tables) if dates else (),
         distance,
         p,
         _stability(*scores),
@@ -162,14 +167,6 @@ def _years(first: pl.DataFrame, second: pl.DataFrame) -> tuple[tuple[Share, Shar
     years = sorted(counted[0] | counted[1])
     before, now = counted
     return tuple((before.get(year, Share(year, 0, 0)), now.get(year, Share(year, 0, 0))) for year in years)
-
-
-def _within(years: Sequence[tuple[Share, Share]]) -> Interval | None:
-    known = [pair for pair in years if pair[0].value != NO_VALUE]
-    if len(known) < 2:
-        return None
-    found = difference_within([((one.papers, one.labelled), (now.papers, now.labelled)) for one, now in known])
-    return None if math.isnan(found.value) else found
 
 
 def _kolmogorov_smirnov(before: npt.NDArray[np.float32], now: npt.NDArray[np.float32]) -> tuple[float, float]:
