@@ -123,6 +123,7 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--threshold": None,
         "--truth": None,
         "--drift": None,
+        "--unseen-by": (),
         "--by": (),
         "--errors": 0,
         "--compare": None,

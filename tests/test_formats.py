@@ -70,6 +70,8 @@ def test_the_page_names_what_json_has_and_nothing_else(
     """Of labels with a truth, without, with one from elsewhere, of a comparison and of a drift."""
     blind = pl.read_parquet(labels).with_columns(ai_truth=pl.lit(None, pl.Boolean))
     blind.write_parquet(tmp_path / "blind.parquet")
+    seen = {"arxivclf": json.dumps({"parts": [{"seen": {"learnt": 3}}, {"seen": {"learnt": 2}}]})}
+    pl.read_parquet(labels).write_parquet(tmp_path / "seen.parquet", metadata=seen)
     named = zip(("old", "new", "earlier", "later"), (*pair(), *dumps(more=0.1)), strict=True)
     for name, frame in named:
         frame.write_parquet(tmp_path / f"{name}.parquet")
@@ -78,6 +80,8 @@ def test_the_page_names_what_json_has_and_nothing_else(
         (labels, "--by", "year", "--errors", "2"),
         (tmp_path / "blind.parquet", "--by", "year"),
         (tmp_path / "blind.parquet", "--truth", labels),
+        (tmp_path / "seen.parquet",),
+        (labels, "--unseen-by", "bundled"),
         (tmp_path / "new.parquet", "--compare", tmp_path / "old.parquet", "--by", "year", "--errors", "3"),
         (tmp_path / "later.parquet", "--drift", tmp_path / "earlier.parquet"),
     ):

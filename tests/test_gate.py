@@ -187,6 +187,7 @@ def test_one_who_names_no_model_gets_the_bundled_one(tmp_path: Path):
         "arxivclf.json",
         "arxivclf.toml",
         "linear.safetensors",
+        "seen.safetensors",
     }
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8 * 2**20
 

@@ -98,7 +98,7 @@ def test_what_a_run_costs_once_is_no_part_of_the_rate(fixed: float, rate: float)
     def work(settings: LabelSettings, listener: object) -> LabelSummary:
         papers = int(Path(settings.snapshots[0]).read_text())
         clock[0] += fixed + papers / rate
-        return LabelSummary("x", None, papers, {}, {"gate": papers}, {}, 0, papers, 1.0)
+        return LabelSummary("x", None, papers, {}, {"gate": papers}, {}, 0, {}, papers, 1.0)
 
     def sample(sources: Any, rows: Any, size: int, folder: Path) -> list[Path]:
         (folder / "sample.jsonl").write_text(str(size))

@@ -226,6 +226,7 @@ def test_the_model_folder_is_whole_and_opens_in_transformers(model: Path) -> Non
         "linear.safetensors",
         "model.safetensors",
         "reference.safetensors",
+        "seen.safetensors",
         "test.labels.parquet",
         "tokenizer.json",
         "tokenizer_config.json",

@@ -163,6 +163,10 @@ def show(summary: LabelSummary) -> None:
         line("for the gate", f"{summary.bound:.2%} of a label's papers at most have another label (95 % confidence)")
     if summary.ids_restored:
         line("damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)")
+    if summary.seen:
+        from arxivclf.corpus.seen import told
+
+        line("seen in training", f"{told(summary.seen)}; report --unseen-by leaves them out")
     found = summary.papers - summary.papers_now
     before = f" ({found:,} were done before)" if found else ""
     line("time", f"{summary.seconds:.1f} s, {summary.papers_now / max(summary.seconds, 1e-3):,.0f} papers/s{before}")

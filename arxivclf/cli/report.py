@@ -32,6 +32,7 @@ Examples:
   arxivclf report dump.labels.parquet --label ai --threshold 0.7
   arxivclf report dump.labels.parquet --by year --by primary --errors 20
   arxivclf report works.labels.parquet --truth arxiv.parquet
+  arxivclf report dump.labels.parquet --unseen-by model
   arxivclf report new.labels.parquet --compare old.labels.parquet
   arxivclf report november.labels.parquet --drift october.labels.parquet""",
 )
@@ -66,6 +67,12 @@ Examples:
     "--drift",
     metavar="LABELS",
     help="Say whether papers have changed since these labels of an earlier dump: shares by year, scores, and words.",
+)
+@click.option(
+    "--unseen-by",
+    multiple=True,
+    metavar="MODEL",
+    help="Leave out the papers that this model met in training (a folder, a name on the hub, or bundled); repeatable.",
 )
 @click.option(
     "--for-precision",
@@ -103,6 +110,7 @@ def command(
     id_column: str | None,
     text_column: str | None,
     label_column: str | None,
+    unseen_by: tuple[str, ...],
     **asked: Any,
 ) -> None:
     """Show how good labels are: confusion matrix, and each figure with its 95 % interval.
@@ -129,14 +137,21 @@ def command(
         for name in alone if compare is not None else (*alone, "by", "errors"):
             if asked[name] not in (None, ()) and (name != "errors" or asked[name]):
                 raise UsageError(f"--{name.replace('_', '-')} and {option} do not go together")
+    if drift is not None and unseen_by:
+        raise UsageError("--unseen-by and --drift do not go together")
     if compare is not None and drift is not None:
         raise UsageError(
             "--compare and --drift do not go together: the one is of the same papers, the other of new ones"
         )
+    seen = None
+    if unseen_by:
+        from arxivclf.model.hub import seen_by
+
+        seen = seen_by(unseen_by)
     if compare is not None:
         from arxivclf.reporting.compare import compare as compared
 
-        found = compared(compare, path, asked["label"], asked["by"], asked["errors"])
+        found = compared(compare, path, asked["label"], asked["by"], asked["errors"], seen)
     elif drift is not None:
         from arxivclf.reporting.drift import drift as drifted
 
@@ -145,7 +160,7 @@ def command(
         from arxivclf.corpus.columns import Naming
         from arxivclf.reporting.report import report
 
-        found = report(path, **asked, naming=Naming(id_column, text_column, label_column))
+        found = report(path, **asked, naming=Naming(id_column, text_column, label_column), unseen_by=seen)
     if form == "table" and output is None:
         from rich.console import Console
 

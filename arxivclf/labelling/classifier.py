@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ import polars as pl
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.parquet import settle_frame
 from arxivclf.corpus.repeats import Repeats
+from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.corpus.sources import fetch, resolve
 from arxivclf.corpus.tasks import Task, truth
@@ -104,6 +106,14 @@ class Classifier:
             list(compress(found.get(model.tokenizing, ()), its_own[needed[model.tokenizing]].tolist()))
             for model, its_own in zip(self.models, undecided, strict=True)
         ]
+
+    def count_seen(self, papers: pl.DataFrame) -> dict[str, int]:
+        """How many papers models have seen in training, as `Seen.count` has them: any of the models, if several."""
+        return self._seen.count(papers.get_column("key"))
+
+    @cached_property
+    def _seen(self) -> Seen:
+        return Seen.union(model.seen for model in self.models if model.seen is not None)
 
     def finish(
         self, prepared: Prepared, layout: Layout, advance: Callable[[int], None] = lambda papers: None

@@ -27,9 +27,10 @@ _DECIDING = ("keep", "limit", "chunk_rows", "keep_duplicates", "id_column", "tex
 class LabelSummary:
     """What a run did: where the labels are, how many papers got each label, how many rows were rejected, and why.
 
-    `decided` counts who decided. `papers_now` are the papers that this run labelled itself, in `seconds`; the others it
-    found done. `bound` is the share of labels that differ, at most, from those without a gate; None without one.
-    `waits_for` says which chunks other shards have yet to label before there is an output; "" where there is one.
+    `decided` counts who decided, `seen` the papers that models met in training. `papers_now` are the papers that this
+    run labelled itself, in `seconds`; the others it found done. `bound` is the share of labels that differ, at most,
+    from those without a gate; None without one. `waits_for` says which chunks other shards have yet to label before
+    there is an output; "" where there is one.
     """
 
     output: str
@@ -39,6 +40,7 @@ class LabelSummary:
     decided: Mapping[str, int]
     rejects: Mapping[str, int]
     ids_restored: int
+    seen: Mapping[str, int]
     papers_now: int
     seconds: float
     bound: float | None = None
@@ -64,6 +66,7 @@ class LabelSummary:
             _total(part.decided for part in parts),
             dict(sorted(rejects.items(), key=lambda item: (-item[1], item[0]))),
             sum(part.ids_restored for part in parts),
+            _total(part.seen for part in parts),
             papers_now,
             seconds,
             bound,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 import xxhash
 
+from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.tasks import Label, Task, built_in, taken
 from arxivclf.errors import ModelError, UsageError
 from arxivclf.model.calibration import Calibration, calibrated
@@ -40,7 +41,8 @@ class Model:
     `task`.
 
     `calibrations` make scores of what the two give together, `linear_calibrations` of what the linear model gives.
-    `gates` are empty where the encoder sees every paper. `fingerprint` is the same for two models that give the same
+    `gates` are empty where the encoder sees every paper. `seen` are the papers of its training, where it tells them.
+    `fingerprint` is the same for two models that give the same
     scores to the same dump; all but its COMPUTED is the same wherever a model is loaded.
     """
 
@@ -56,6 +58,7 @@ class Model:
     linear_calibrations: Sequence[Calibration] = ()
     blends: Sequence[Blend] = ()
     gates: Sequence[Gate] = ()
+    seen: Seen | None = None
 
     @classmethod
     def load(cls, name: str, device: str = "auto", task: Task | None = None, gate: bool = True) -> Model:
@@ -98,6 +101,7 @@ class Model:
             of_linear,
             blends if linear is not None else [],
             gates,
+            Seen.read(folder),
         )
         return model._fastest(folder)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from arxivclf.corpus.seen import SEEN_FILE, Seen
 from arxivclf.errors import ArxivclfError, HubError, MissingExtraError, ModelError, UsageError
 from arxivclf.model.folder import INFO_FILE, TEST_LABELS, TRAINING_TABLE, ModelInfo
 from arxivclf.model.safety import read_json, refuse_unsafe, refuse_without_weights
@@ -103,6 +104,20 @@ def find_folder(name: str) -> Path:
     if repo.count("/") > 1 or repo.startswith((".", "/", "~")) or "\\" in repo:
         raise ModelError(f"{name}: no such model folder")
     return _download(name)
+
+
+def seen_by(names: Sequence[str]) -> Seen:
+    """The papers that any of these models, named as in `find_folder`, has seen.
+
+    Raises ModelError for one that is not there, or does not tell.
+    """
+    found = []
+    for name in names:
+        seen = Seen.read(find_folder(name))
+        if seen is None:
+            raise ModelError(f"{name}: does not tell which papers it has seen (no {SEEN_FILE}); train it anew")
+        found.append(replace(seen, models=(name,)))
+    return Seen.union(found)
 
 
 def check_push(repo: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from arxivclf.corpus.seen import SEEN_FILE
 from arxivclf.errors import ModelError
 
 LINEAR_WEIGHTS = "linear.safetensors"
@@ -56,7 +57,7 @@ def refuse_without_weights(name: str, files: Iterable[str]) -> None:
     """Raise ModelError if none of the files of a model holds weights as safetensors."""
     files = sorted(files)
     # Where there is a configuration there must be an encoder; the linear model alone has none.
-    beside = (REFERENCE_FILE, LINEAR_WEIGHTS) if "config.json" in files else (REFERENCE_FILE,)
+    beside = (REFERENCE_FILE, SEEN_FILE, *([LINEAR_WEIGHTS] if "config.json" in files else []))
     if any(file.endswith(".safetensors") and file not in beside for file in files):
         return
     pickled = [file for file in files if file.endswith(_PICKLES)]

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from arxivclf.corpus.seen import Seen
 from arxivclf.errors import DataError
 from arxivclf.reporting.disagreements import link
 from arxivclf.reporting.intervals import Interval, bootstrap, kappa, mcnemar, wilson
 from arxivclf.reporting.metrics import Confusion, Counts, figure_of_counts
 from arxivclf.reporting.slices import key_of, source_of
-from arxivclf.reporting.table import KEY, LabelsFile, keyed, shared
+from arxivclf.reporting.table import KEY, LabelsFile, LeftOut, keyed, shared, without_seen
 
 FIGURES = ("precision", "recall", "F1", "accuracy")
 
@@ -86,16 +87,22 @@ class Comparison:
     first_alone: int
     second_alone: int
     labels: tuple[LabelComparison, ...]
+    left_out: LeftOut | None = None
 
 
 def compare(
-    first: str | Path, second: str | Path, label: str | None = None, by: Sequence[str] = (), changed: int = 0
+    first: str | Path,
+    second: str | Path,
+    label: str | None = None,
+    by: Sequence[str] = (),
+    changed: int = 0,
+    unseen_by: Seen | None = None,
 ) -> Comparison:
     """Compare two files of labels on the papers in both, however their ids are spelt.
 
     Truth is the second's, or else the first's. `by` parts the papers as in `report`; `changed` asks for so many papers
-    whose label is another, the largest changes of score first. Raises DataError where they share no paper, UsageError
-    where they share no such label.
+    whose label is another, the largest changes of score first. The papers that `unseen_by` saw are left out. Raises
+    DataError where they share no (other) paper, UsageError where they share no such label.
     """
     files = LabelsFile.open(first), LabelsFile.open(second)
     names = shared(*files, label)
@@ -107,9 +114,12 @@ def compare(
     both = tables[1].join(tables[0], on=KEY, how="inner", suffix=_OLD, maintain_order="left")
     if not len(both):
         raise DataError(f"{first} and {second} share no paper: {len(tables[0]):,} ids there, {len(tables[1]):,} here")
-    compared = tuple(_compare(both, name, by, changed) for name in names)
     before, now = (len(table) - len(both) for table in tables)
-    return Comparison(str(first), str(second), len(both), before, now, compared)
+    left_out = None
+    if unseen_by is not None:
+        both, left_out = without_seen(both, unseen_by, f"{first} and {second}")
+    compared = tuple(_compare(both, name, by, changed) for name in names)
+    return Comparison(str(first), str(second), len(both), before, now, compared, left_out)
 
 
 _OLD = " of the first"

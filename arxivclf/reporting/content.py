@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from arxivclf.corpus.seen import FITTED, LEARNT
 from arxivclf.reporting.compare import FIGURES, Change, Comparison, LabelComparison
 from arxivclf.reporting.drift import Drift, LabelDrift
 from arxivclf.reporting.intervals import Interval
@@ -36,6 +37,8 @@ def _of_report(report: Report) -> dict[str, Any]:
         "overall": _of_overall(report.overall) if report.overall is not None else None,
         "unjudged": [_of_unjudged(one) for one in report.unjudged],
         "match": asdict(report.match) if report.match is not None else None,
+        "seen": {name: report.seen.get(name, 0) for name in (LEARNT, FITTED)} if report.seen else None,
+        "left_out": asdict(report.left_out) if report.left_out is not None else None,
     }
 
 
@@ -175,6 +178,7 @@ def _of_comparison(both: Comparison) -> dict[str, Any]:
         "papers": both.papers,
         "before_alone": both.first_alone,
         "now_alone": both.second_alone,
+        "left_out": asdict(both.left_out) if both.left_out is not None else None,
         "labels": [_of_compared(label) for label in both.labels],
     }
 

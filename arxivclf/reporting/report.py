@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.seen import Seen
 from arxivclf.errors import DataError, UsageError
 from arxivclf.reporting.disagreements import Disagreements, surest
 from arxivclf.reporting.intervals import Interval, wilson
@@ -24,11 +25,14 @@ from arxivclf.reporting.table import (
     ASSUMED_THRESHOLD,
     KEY,
     LabelsFile,
+    LeftOut,
     gate_alone,
     keyed,
     labels_of,
     scored_from,
+    seen_of,
     thresholds_of,
+    without_seen,
 )
 from arxivclf.reporting.thresholds import Thresholds, along, in_use
 from arxivclf.reporting.unjudged import Unjudged, unjudged
@@ -105,7 +109,9 @@ class LabelReport:
 class Report:
     """A report on a file of labels, in the order of its columns, and on all of them at once if there are several.
 
-    `unjudged` are the labels without a truth, `match` says how a file of truth went together with the labels.
+    `unjudged` are the labels without a truth, `match` says how a file of truth went together with the labels. `seen`
+    are counts of the papers that models met in training (`corpus.seen`); where those were to be left out, `left_out`
+    says how many were, and of which models.
     """
 
     source: str
@@ -113,6 +119,8 @@ class Report:
     overall: Overall | None = None
     unjudged: tuple[Unjudged, ...] = ()
     match: Match | None = None
+    seen: Mapping[str, int] = field(default_factory=dict)
+    left_out: LeftOut | None = None
 
 
 def report(
@@ -125,13 +133,15 @@ def report(
     for_recall: Sequence[float] = (),
     truth: str | None = None,
     naming: Naming | None = None,
+    unseen_by: Seen | None = None,
 ) -> Report:
     """Compare labels with their truth: all labels of a file, or of a model folder's test split, or just `label`.
 
     `threshold` in [0, 1] makes labels of the scores anew. `by` parts the papers by year, primary, archive, or a column
     that was kept; `errors` asks for so many papers where label and truth differ, on either side; `for_precision` and
     `for_recall` for the thresholds that have them. `truth` is a dump or a file of labels that tells the truth in the
-    place of the labels' own; `naming` is what that dump calls its columns. Raises DataError where the file has no
+    place of the labels' own; `naming` is what that dump calls its columns. The papers that `unseen_by` saw (see
+    `model.hub.seen_by`) are left out. Raises DataError where the file has no
     labels, where scores are no probabilities, or where no paper of `truth` is labelled; UsageError where there is no
     such label or column.
     """
@@ -147,11 +157,13 @@ def report(
     names = [label] if label else list(file.names)
     beside = [source_of(one, file.others) for one in by]
     beside += [column for column in ("categories",) if column in file.others]
-    if errors or truth is not None:
+    if errors or truth is not None or unseen_by is not None:
         beside += ["id", *(column for column in ("created", "title") if column in file.others)]
     beside = list(dict.fromkeys(beside))
     table = file.read(file.of_labels(names) + beside)
-    match = None
+    match, left_out = None, None
+    if unseen_by is not None:
+        table, left_out = without_seen(table, unseen_by, str(path))
     if truth is not None:
         from arxivclf.reporting.truth import with_truth
 
@@ -190,7 +202,8 @@ def report(
         )
     names = [one.name for one in judged]
     together = _overall(table, names, threshold) if len(names) > 1 else None
-    return Report(str(path), tuple(judged), together, tuple(without), match)
+    seen = {} if unseen_by is not None or not judged else seen_of(path)
+    return Report(str(path), tuple(judged), together, tuple(without), match, seen, left_out)
 
 
 def compared(name: str, truth: npt.ArrayLike, given: npt.ArrayLike, scores: npt.ArrayLike) -> LabelReport:

@@ -6,6 +6,7 @@ import codecs
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import polars as pl
 import zstandard
 
 from arxivclf.corpus.ids import arxiv_key
+from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.tasks import FALSE_WORDS, NO_WORDS, TRUE_WORDS
 from arxivclf.errors import DataError, ModelError, UsageError, one_line
 
@@ -24,6 +26,7 @@ TEST_LABELS, _INFO = "test.labels.parquet", "arxivclf.json"
 _JOB_KEY, _JOB_FILE = "arxivclf", ".job.json"
 
 ASSUMED_THRESHOLD = 0.5
+_TELLS_NOTHING = (OSError, pl.exceptions.PolarsError, ValueError, KeyError, TypeError, AttributeError)
 # A column that no file of labels has.
 KEY = "key of the paper"
 # What a table is about that has a `score` and a `truth` and names no label.
@@ -125,17 +128,29 @@ def thresholds_of(path: str | Path) -> Mapping[str, float]:
     """The thresholds that labels were given by, of each label, where their file, or the model, still tells."""
     path = Path(path)
     try:
-        if path.is_dir():
-            return _numbers(json.loads((path / _INFO).read_bytes())["thresholds"])
-        beside = path.with_name(f"{path.name}{_JOB_FILE}")
-        told = beside.read_bytes() if beside.exists() else pl.read_parquet_metadata(path)[_JOB_KEY]
-        return _numbers(json.loads(told)["job"]["labels"])
-    except (OSError, pl.exceptions.PolarsError, ValueError, KeyError, TypeError):
+        told = (
+            json.loads((path / _INFO).read_bytes())["thresholds"] if path.is_dir() else _record(path)["job"]["labels"]
+        )
+        return {str(name): float(value) for name, value in told.items()}
+    except _TELLS_NOTHING:
         return {}
 
 
-def _numbers(told: Mapping[str, Any]) -> Mapping[str, float]:
-    return {str(name): float(value) for name, value in told.items()}
+def seen_of(path: str | Path) -> Mapping[str, int]:
+    """How many papers of a file of labels their models had seen in training (`corpus.seen`), where it tells."""
+    try:
+        counts: Counter[str] = Counter()
+        for part in _record(Path(path))["parts"]:
+            counts.update({str(name): int(count) for name, count in part["seen"].items()})
+        return dict(counts)
+    except _TELLS_NOTHING:
+        return {}
+
+
+def _record(path: Path) -> Any:
+    """What labels keep of the run that made them."""
+    beside = path.with_name(f"{path.name}{_JOB_FILE}")
+    return json.loads(beside.read_bytes() if beside.exists() else pl.read_parquet_metadata(path)[_JOB_KEY])
 
 
 def scored_from(score: pl.Expr, threshold: float) -> pl.Expr:
@@ -175,6 +190,22 @@ def keyed(table: pl.DataFrame) -> pl.DataFrame:
     written = pl.col("created").cast(pl.String).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
     created = written if "created" in table.columns else pl.lit(None, pl.Date)
     return table.with_columns(pl.coalesce(arxiv_key(paper_id, created), paper_id.str.strip_chars()).alias(KEY))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many papers were left out because these models had seen them."""
+
+    models: tuple[str, ...]
+    papers: int
+
+
+def without_seen(table: pl.DataFrame, seen: Seen, path: str) -> tuple[pl.DataFrame, LeftOut]:
+    """A table with `id`, and `created` maybe, without the papers that were seen. DataError where none is left."""
+    met = pl.Series(seen.among(keyed(table).get_column(KEY).fill_null("")))
+    if met.all():
+        raise DataError(f"{path}: all of its {len(table):,} papers were seen by {', '.join(seen.models)} in training")
+    return table.filter(~met), LeftOut(seen.models, int(met.sum()))
 
 
 def labels_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from arxivclf.corpus.seen import told
 from arxivclf.reporting.compare import FIGURES, Change, Changed, Comparison, Judgement
 from arxivclf.reporting.disagreements import Disagreement, Disagreements
 from arxivclf.reporting.drift import Drift, LabelDrift, told_p
@@ -20,7 +21,7 @@ from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import NAMES, Overall
 from arxivclf.reporting.report import LabelReport, Report
 from arxivclf.reporting.slices import Slices, WhereErrors
-from arxivclf.reporting.table import ASSUMED_THRESHOLD
+from arxivclf.reporting.table import ASSUMED_THRESHOLD, LeftOut
 from arxivclf.reporting.thresholds import Thresholds
 from arxivclf.reporting.unjudged import Unjudged
 
@@ -60,6 +61,10 @@ def report_tables(report: Report, drawing: Drawing | None = None) -> Iterator[Pa
     """A report: each label, with what `drawing` makes of it, then all at once."""
     if report.match is not None:
         yield Text(_told_of_match(report.match))
+    if report.seen:
+        yield Text(_told_of_seen(report.seen))
+    if report.left_out is not None:
+        yield Text(_told_of_left_out(report.left_out))
     for label in report.labels:
         yield from label_tables(label, drawing)
     for one in report.unjudged:
@@ -100,6 +105,15 @@ def _told_of_match(match: Match) -> str:
         f"Truth from {match.source}: {match.papers:,} papers in both, {match.labels_alone:,} in the labels alone,"
         f" {match.truth_alone:,} in the truth alone"
     )
+
+
+def _told_of_seen(counts: Mapping[str, int]) -> str:
+    """Which of the labelled papers a model had met in training, in a line."""
+    return f"Of the labelled papers {told(counts)}, which flatters the figures; --unseen-by MODEL leaves them out"
+
+
+def _told_of_left_out(found: LeftOut) -> str:
+    return f"{found.papers:,} papers that {', '.join(found.models)} met in training are left out"
 
 
 def _told_of_unjudged(labels: int) -> str:
@@ -260,6 +274,8 @@ def comparison_tables(comparison: Comparison) -> Iterator[Part]:
         f"{comparison.papers:,} papers in both, {comparison.first_alone:,} before alone,"
         f" {comparison.second_alone:,} now alone"
     )
+    if comparison.left_out is not None:
+        yield Text(_told_of_left_out(comparison.left_out))
     for label in comparison.labels:
         whole, agreed = label.whole, label.agreement
         yield Text.assemble("\n", (label.name, "bold"), f"  {whole.gained:,} papers gained it, {whole.lost:,} lost it")

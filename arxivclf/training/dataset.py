@@ -38,8 +38,8 @@ Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 class Papers:
     """One side of the dataset: cleaned texts, and in `frame` what else is known of each paper.
 
-    `frame` has `id`, `created`, `categories` and `text`, and a boolean column for each of `answers`, null only where a
-    paper of the validation split or set tells nothing of that label.
+    `frame` has `id`, `key`, `created`, `categories` and `text`, and a boolean column for each of `answers`, null only
+    where a paper of the validation split or set tells nothing of that label.
     """
 
     frame: pl.DataFrame
@@ -54,6 +54,11 @@ class Papers:
     @property
     def texts(self) -> pl.Series:
         return self.frame.get_column("text")
+
+    @property
+    def keys(self) -> pl.Series:
+        """Their ids in the one spelling."""
+        return self.frame.get_column("key")
 
     @property
     def truth(self) -> Truths:
@@ -331,7 +336,9 @@ def _age(papers: pl.DataFrame) -> pl.Series:
 
 def _cleaned(papers: pl.DataFrame, task: Task, cleaning: str) -> Papers:
     answers = [_column(name) for name in task.names]
-    frame = papers.select("id", "created", "categories", *answers).with_columns(compose(papers, cleaning).alias("text"))
+    frame = papers.select("id", "key", "created", "categories", *answers).with_columns(
+        compose(papers, cleaning).alias("text")
+    )
     return Papers(frame, answers)
 
 

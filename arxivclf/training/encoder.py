@@ -51,18 +51,18 @@ class Trained:
 
 
 class EncoderTraining:
-    """A training that is ready to run; as a context, its processes are joined and `first` says who writes."""
+    """A training that is ready to run; as a context, its processes are joined. `base` is the folder it starts from."""
 
     def __init__(self, settings: TrainSettings, task: Task, folder: Path, watcher: Watcher) -> None:
         """Raises DeviceError, ModelError or MissingExtraError for what is not there, UsageError for what cannot be."""
         trackers.check(settings.track)
         self._settings, self._task, self._folder, self._watcher = settings, task, folder, watcher
         self._device = placed(find(settings.device, settings.precision))
-        self._base = find_base(settings.base)
+        self.base = find_base(settings.base)
         if settings.epochs == 0:
-            _refuse_other_labels(self._base, settings.base, task)
+            _refuse_other_labels(self.base, settings.base, task)
         identity = {name: value for name, value in settings.as_dict().items() if name not in _FREE + _READ}
-        identity["base"] = f"{settings.base} ({fingerprint(self._base, MODEL_FILES)})"
+        identity["base"] = f"{settings.base} ({fingerprint(self.base, MODEL_FILES)})"
         identity["labels"] = [f"{label.name} = {' '.join(label.categories)}" for label in task.labels]
         self.checkpoints = Checkpoints(folder, identity, settings.checkpoint_minutes * 60, watcher)
         self._open = ExitStack()
@@ -85,7 +85,7 @@ class EncoderTraining:
         self.checkpoints.identity |= {"papers": dataset.fingerprint}
         torch.manual_seed(settings.seed)
         device.seed(settings.seed)
-        encoder = Encoder.start(self._base, self._task.names, settings.max_tokens, device)
+        encoder = Encoder.start(self.base, self._task.names, settings.max_tokens, device)
         chosen = choose(settings, encoder, len(dataset.train))
         watcher.say(
             f"{chosen.epochs:g} {'pass' if chosen.epochs == 1 else 'passes'} over {len(dataset.train):,} papers,"

@@ -19,6 +19,7 @@ import polars as pl
 
 from arxivclf.config import TrainSettings
 from arxivclf.corpus.rejects import RejectsFile
+from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.sources import STANDARD_INPUT
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import hash_texts
@@ -152,6 +153,7 @@ class _Job:
         with RejectsFile(rejects_path) as rejects:
             dataset = collect(settings, self._task, rejects, watcher)
         watcher.say(_described(dataset), **dataset.counts)
+        seen = self._seen(dataset)
         words = linear.fit(dataset.whole.texts, dataset.whole.truth, watcher) if settings.gate else None
         trained = self._encoding.run(dataset) if self._encoding is not None else None
         joint = Joint.fit(settings, dataset, words, trained)
@@ -197,6 +199,7 @@ class _Job:
             if trained is not None:
                 with watcher.stage("Writing the encoder"):
                     trained.save(unfinished, joint.alone["linear"]["test"] if words is not None else None)
+            seen.write(unfinished)
             self._write(unfinished, info, words, trained, judged["test"])
         return TrainResult(
             self._folder,
@@ -205,6 +208,19 @@ class _Job:
             judged["test"].report(thresholds),
             rejects.path if rejects.count else None,
         )
+
+    def _seen(self, dataset: Dataset) -> Seen:
+        """The papers that the model has seen, those of a base that tells its own among them."""
+        own = Seen.of(dataset.whole.keys, dataset.validation.keys)
+        before = Seen.read(self._encoding.base) if self._encoding is not None else None
+        if before is None:
+            return own
+        if met := int(before.among(dataset.test.keys).sum()):
+            self._watcher.say(
+                f"{self._settings.base} has seen {met:,} of {len(dataset.test):,} test papers in its own training,"
+                " which flatters their figures"
+            )
+        return Seen.union([own, before])
 
     def _environment(self) -> dict[str, str]:
         where = self._encoding.environment if self._encoding is not None else {"device": "cpu", "processes": "1"}
