@@ -179,10 +179,6 @@ def candidates(device: Device, processor: Mapping[str, object], openvino: bool) 
     Papers per second, MiniLM at 256 tokens on two cores with avx512_bf16 and avx512_vnni, scoring alone: OpenVINO in
     int8 295, in bfloat16 205; here in bfloat16 155.
     """
-
-    def first(*features: str) -> str:
-        return next((feature for feature in features if processor.get(feature)), "")
-
     if device.widths or device.where.type not in ("cpu", "cuda"):
         return
     plain = _plain(device)
@@ -191,15 +187,12 @@ def candidates(device: Device, processor: Mapping[str, object], openvino: bool) 
         if plain == "bfloat16":
             yield Candidate("torch", plain, because)
         return
-    engines: tuple[Engine, ...] = ("openvino", "torch") if openvino else ("torch",)
-    integers = {"openvino": first("amx_int8", "avx512_vnni", "avx_vnni"), "torch": first("amx_int8", "avx512_vnni")}
-    if not torch.backends.mkldnn.is_available():
-        integers["torch"] = ""
-    for engine in engines:
-        if integers[engine] and not device.asked:
-            yield Candidate(engine, "int8", f"the processor has {integers[engine]}")
-    for engine in engines:
-        yield Candidate(engine, plain, because)
+    integers = next((name for name in ("amx_int8", "avx512_vnni", "avx_vnni") if processor.get(name)), None)
+    if openvino:
+        if integers is not None and not device.asked:
+            yield Candidate("openvino", "int8", f"the processor has {integers}")
+        yield Candidate("openvino", plain, because)
+    yield Candidate("torch", plain, because)
 
 
 def unpadded(encoder: Encoder) -> Encoder:
@@ -253,7 +246,7 @@ def choose(folder: Path, encoder: Encoder, judge: Judge) -> Encoder:
 
 def _made(candidate: Candidate, encoder: Encoder, reference: Reference, memory: Path) -> Backend:
     if candidate.engine == "torch":
-        return Packed(encoder.model, candidate.kind, reference.spans)
+        return Packed(encoder.model, candidate.kind)
     from arxivclf.model.compiled import Compiled
 
     padding: int = encoder.tokenizer.pad_token_id

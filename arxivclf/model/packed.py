@@ -24,8 +24,7 @@ from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from arxivclf.model.batches import Indices
-from arxivclf.model.devices import bfloat16_is_fast
-from arxivclf.model.products import Bfloat16, Float32, Int8, Int8ByRow, Kind, Product
+from arxivclf.model.products import Bfloat16, Float32, Kind, Product
 
 # Tokens that go through together. On a CPU few enough that what they become stays in its cache.
 ROWS = {"cpu": 1_024, "cuda": 65_536}
@@ -105,18 +104,15 @@ class _Layer:
 class Packed:
     """The forward pass of a BERT with its head, over weights that are converted here, once."""
 
-    def __init__(self, model: PreTrainedModel, kind: Kind, spans: Spans | None = None) -> None:
-        """`spans`, what `watch` found, are needed for int8 alone."""
+    def __init__(self, model: PreTrainedModel, kind: Kind) -> None:
+        """`kind` is float32 or bfloat16."""
         parts = cast(Any, model)
         embeddings, layers = parts.bert.embeddings, parts.bert.encoder.layer
         self._device = torch.device(model.device)
         self._heads: int = model.config.num_attention_heads
         self._longest: int = model.config.max_position_embeddings
         self.name = f"{kind} without padding"
-        self._kind, self._spans = kind, spans or {}
-        # What attention computes in.
-        half = kind == "bfloat16" or (kind == "int8" and bfloat16_is_fast(self._device)[0])
-        self._precision = torch.bfloat16 if half else torch.float32
+        self._kind = kind
         self._tokens = max(ROWS[self._device.type], self._longest)
         self._words = embeddings.word_embeddings.weight.detach()
         # All tokens are of the first type, so that its vector can be added to those of the places beforehand.
@@ -136,17 +132,8 @@ class Packed:
                 torch.cat([getattr(part, of).detach() * share for part, share in zip(parts, shares, strict=True)])
                 for of in ("weight", "bias")
             )
-            if self._kind == "float32":
-                made: Product = Float32(weight, bias, with_gelu, rows)
-            elif self._kind == "bfloat16" or rows < every:
-                # The few rows of the last layer cost nothing, and nothing after them evens their errors out.
-                made = Bfloat16(weight, bias, with_gelu, rows)
-            elif name.endswith("down"):
-                made = Int8ByRow(weight, bias, rows)
-            else:
-                precision = torch.float32 if with_gelu else self._precision
-                made = Int8(weight, bias, self._spans[name], precision, with_gelu, rows)
-            self._products[name] = made
+            kind = Float32 if self._kind == "float32" else Bfloat16
+            made = self._products[name] = kind(weight, bias, with_gelu, rows)
             return made
 
         every, attention = self._tokens, layer.attention.self
