@@ -24,10 +24,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(unfinished, "wb") as file:
             yield cast(BinaryIO, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        sync_folder(path.parent)
+        put_in_place(unfinished, path)
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:
@@ -61,6 +58,19 @@ def only_one(path: Path, what: str) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
         lock.release()
+
+
+def put_in_place(unfinished: Path, path: Path) -> None:
+    """Give a file its name when its bytes are on disk. Raises OSError."""
+    sync_file(unfinished)
+    unfinished.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Have the bytes of a file on disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,12 @@ class Reject:
         return {"source": self.source, self.unit: self.row, "id": self.id, "reason": self.reason, "raw": self.raw}
 
 
+def in_words(reasons: Mapping[str, int]) -> str:
+    """Counts by reason, the most frequent first: `14 malformed id, 2 not JSON`."""
+    frequent = sorted(reasons.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count:,} {reason}" for reason, count in frequent)
+
+
 class RejectsFile:
     """Rejects as JSON lines; use it as a context. There is no file where there are no rejects, or no path is given:
     that of an earlier run goes when all is well.
@@ -51,9 +57,8 @@ class RejectsFile:
         return sum(self.reasons.values())
 
     def in_words(self) -> str:
-        """The counts by reason, the most frequent first: `14 malformed id, 2 not JSON`."""
-        frequent = sorted(self.reasons.items(), key=lambda item: -item[1])
-        return ", ".join(f"{count:,} {reason}" for reason, count in frequent)
+        """The counts by reason."""
+        return in_words(self.reasons)
 
     def write(self, rejects: Iterable[Reject]) -> None:
         for reject in rejects:

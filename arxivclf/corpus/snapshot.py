@@ -29,6 +29,8 @@ CHUNK_ROWS = 8_192
 
 _CHECKED_ROWS = 100
 _BUFFER = 1 << 18
+# Of what a few kilobytes may unpack to, the most that is in memory at once is some 60 MB.
+_PACKED_AT_ONCE = 1 << 11
 _BROKEN = (EOFError, OSError, zlib.error, zstandard.ZstdError)
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -188,7 +190,7 @@ class _Unzstd(io.RawIOBase):
     def __init__(self, packed: BinaryIO) -> None:
         self._packed = packed
         self._frame: zstandard.ZstdDecompressionObj | None = None
-        self._ready = b""
+        self._ready = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -199,14 +201,14 @@ class _Unzstd(io.RawIOBase):
                 rest, self._frame = self._frame.unused_data, None
             else:
                 rest = b""
-            block = rest or self._packed.read(_BUFFER)
+            block = rest or self._packed.read(_PACKED_AT_ONCE)
             if not block:
                 if self._frame is not None:
                     raise EOFError("compressed file ended before the end of its frame")
                 return 0
             if self._frame is None:
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._ready = self._frame.decompress(block)
+            self._ready = memoryview(self._frame.decompress(block))
         count = min(len(target), len(self._ready))
         target[:count], self._ready = self._ready[:count], self._ready[count:]
         return count

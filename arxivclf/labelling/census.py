@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -13,11 +14,12 @@ from pathlib import Path
 import polars as pl
 
 from arxivclf.config import LabelSettings
-from arxivclf.corpus.rejects import Reject, rejects_at
+from arxivclf.corpus.rejects import Reject, in_words, rejects_at
 from arxivclf.corpus.repeats import Repeats
 from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.errors import DataError
 from arxivclf.labelling.ahead import ahead
+from arxivclf.labelling.parts import Parts
 from arxivclf.progress import Watcher
 
 REPEATED = "the id comes again later"
@@ -121,23 +123,27 @@ def take_census(
     return Census(papers, reasons, repeats, settings.limit)
 
 
-def refuse_wrong_file(snapshot: Snapshot, census: Census, settings: LabelSettings, rejects_path: str) -> None:
+def refuse_wrong_file(
+    snapshot: Snapshot, census: Census, settings: LabelSettings, rejects_path: str, parts: Parts | None
+) -> None:
     """Raise DataError, with the rejects in their file, where the share of rejects is more than was allowed.
 
-    Repeated ids are rejects, too, but no sign of a wrong file.
+    Repeated ids are rejects, too, but no sign of a wrong file. Of several shards one writes; `parts` tell which.
     """
     rejected = sum(census.reasons.values())
     rows = rejected + census.count
     if census.count and rejected <= settings.max_rejects * rows:
         return
-    with rejects_at(rejects_path) as file:
-        for chunk in snapshot.chunks():
-            file.write(chunk.rejects)
-    names = ", ".join(settings.snapshots)
+    with parts.alone() if parts is not None else nullcontext(True) as may:
+        if may:
+            with rejects_at(rejects_path) as file:
+                for chunk in snapshot.chunks():
+                    file.write(chunk.rejects)
+    names, why = ", ".join(settings.snapshots), in_words(census.reasons)
     if not census.count:
-        raise DataError(f"no paper in {names}: {file.in_words()}; see {rejects_path}")
+        raise DataError(f"no paper in {names}: {why}; see {rejects_path}")
     raise DataError(
-        f"{rejected:,} of {rows:,} rows of {names} would be rejected ({file.in_words()}), a larger share than"
+        f"{rejected:,} of {rows:,} rows of {names} would be rejected ({why}), a larger share than"
         f" --max-rejects {settings.max_rejects:g}; nothing was labelled, see {rejects_path}"
     )
 

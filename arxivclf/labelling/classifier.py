@@ -75,7 +75,7 @@ class Classifier:
     @property
     def bound(self) -> float | None:
         """The share of a label's papers, at most, that the gates label in another way; None where there is no gate."""
-        return max((gate.bound for model in self.models for gate in model.gates), default=None)
+        return max((gate.risk for model in self.models for gate in model.gates), default=None)
 
     def prepare(self, papers: pl.DataFrame) -> Prepared:
         """All that needs no encoder: clean, hash, look for known scores, ask the linear models, tokenise the rest."""
@@ -132,7 +132,8 @@ class Classifier:
             scores[~prepared.known, first:last] = model.scores(logits, undecided, token_ids, steps.advance)
             by_encoder[~prepared.known] |= undecided
             first = last
-        truths = [answer for model in self.models for answer in truth(model.task, prepared.papers)]
+        # Of all at once: a bare yes or no that answers one label answers none of several.
+        truths = truth(Task(tuple(label for model in self.models for label in model.task.labels)), prepared.papers)
         by_whom = pl.when("known").then(pl.lit(BY_REUSE)).when("encoder").then(pl.lit(BY_ENCODER))
         flags = pl.DataFrame({"known": prepared.known, "encoder": by_encoder})
         decided = flags.select(by_whom.otherwise(pl.lit(BY_GATE))).to_series()

@@ -102,7 +102,7 @@ def footer(job: Job, parts: Sequence[Part]) -> dict[str, Any]:
 def record(output: str, made: Mapping[str, Any] | None) -> None:
     """Keep the footer of labels whose form has none, in a small file beside them; None takes an old one away.
 
-    It is there only while it is true: away before the labels change, back after.
+    It is there only while it is true: away before the labels change, back after; and it tells which bytes it is of.
     """
     if is_remote(output) or form_of(output) == ".parquet":
         return
@@ -110,7 +110,7 @@ def record(output: str, made: Mapping[str, Any] | None) -> None:
         _beside(output).unlink(missing_ok=True)
         return
     with whole_file(_beside(output)) as file:
-        file.write(json.dumps(made).encode())
+        file.write(json.dumps({**made, "output": Source(output, Path(output)).fingerprint()}).encode())
 
 
 def already_done(output: str, job: Job) -> list[Part] | None:
@@ -127,7 +127,7 @@ def _found(output: str) -> dict[str, Any] | None:
         if form_of(output) == ".parquet":
             return read_job(Path(output))[0]
         found: dict[str, Any] = json.loads(_beside(output).read_bytes())
-        return found
+        return found if found.get("output") == Source(output, Path(output)).fingerprint() else None
     except (DataError, OSError, ValueError):
         return None
 
@@ -138,10 +138,10 @@ def _beside(output: str) -> Path:
 
 def refuse_other(parts: Parts, output: str, job: Job, overwrite: bool) -> None:
     """Raise UsageError if going on would do away with the labels, or the unfinished run, of another job."""
-    unfinished = parts.job()
-    if overwrite or job in parts.jobs():
+    if overwrite:
         return
-    if unfinished is not None:
+    unfinished = parts.job()
+    if unfinished is not None and job not in parts.jobs():
         raise UsageError(
             f"{output}: an unfinished run of it differs in {_differences(job, unfinished)}; --overwrite starts anew,"
             " -o names another file"

@@ -39,7 +39,7 @@ class Reuse:
             )
         if job["job"]["models"] != models:
             raise UsageError(
-                f"{path}: its scores are from another model (or another precision of it); label without --reuse"
+                f"{path}: its scores are from another model (or another precision or task of it); label without --reuse"
             )
         wanted = ["id", "text_hash", *(f"{name}_score" for name in label_names)]
         for name in label_names:

@@ -91,7 +91,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         watcher.say(facts.told)
         wanted = stack.enter_context(stopping())
         census = take_census(snapshot, settings, folder, watcher, wanted)
-        refuse_wrong_file(snapshot, census, settings, rejects)
+        refuse_wrong_file(snapshot, census, settings, rejects, parts)
         mine = shard.of_chunks(census.chunks) if shard is not None else range(census.chunks)
         todo = frozenset(mine).difference(parts.done if parts is not None else ())
         papers_now = sum(map(census.papers_of, todo))
@@ -108,10 +108,11 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                     for part, table, rejected in found:
                         parts.add(part, table, rejected)
         waits = ""
-        if parts is not None:
-            if jobs.states(sources) != before:
+        if jobs.states(sources) != before:
+            if parts is not None:
                 parts.forget()
-                raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
+            raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
+        if parts is not None:
             made = [parts.done[number] for number in mine]
             waits = _waits_for(parts, census.chunks) if shard is not None else ""
             if not waits:

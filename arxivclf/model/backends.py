@@ -102,7 +102,7 @@ class Reference:
             and self.linear_logits.shape[1] == labels
             and 0 <= min(tokens) <= max(tokens) < encoder.model.config.vocab_size
             and max(map(len, self.token_ids)) <= encoder.model.config.max_position_embeddings
-            and all(f"{layer}.attend" in self.spans for layer in range(encoder.model.config.num_hidden_layers))
+            and all(f"{layer}.down" in self.spans for layer in range(encoder.model.config.num_hidden_layers))
         )
 
     def write(self, folder: Path) -> None:
@@ -232,7 +232,7 @@ def choose(folder: Path, encoder: Encoder, judge: Judge) -> Encoder:
             try:
                 faster = replace(encoder, backend=_made(candidate, encoder, reference, memory), device=device)
                 checked = checked or check(faster, reference, judge)
-            except (RuntimeError, ImportError, TypeError) as error:
+            except (RuntimeError, ImportError, TypeError, KeyError, ValueError) as error:
                 # The last two of a torch that has another attention, or none. With other versions or more memory it may
                 # work tomorrow: this is not remembered.
                 refusals.append(f"{candidate.name} failed: {' '.join(str(error).split())[:200]}")

@@ -9,7 +9,7 @@ import torch
 
 # Tensors this wide keep the matrix kernels on their fast path.
 _MULTIPLE = 8
-_SCORING_WIDTHS = 16
+SCORING_WIDTHS = 16
 
 Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -44,7 +44,7 @@ def of_one_shape(
     otherwise a score would depend on the neighbours.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
-    wide = _next_of(widths, sizes) if widths else -(-sizes // _SCORING_WIDTHS) * _SCORING_WIDTHS
+    wide = _next_of(widths, sizes) if widths else -(-sizes // SCORING_WIDTHS) * SCORING_WIDTHS
     for width in np.unique(wide)[::-1]:
         rows = np.flatnonzero(wide == width)
         papers = max(1, token_budget // int(width) // multiple) * multiple

@@ -117,7 +117,8 @@ class Model:
             encoder = choose(folder, encoder, Judge(self.mixed, thresholds, repr(mark)))
         gates = [(one.low, one.high) for one in self.gates]
         decides = [self.calibrations, self.linear_calibrations, self.blends, gates]
-        return replace(self, encoder=encoder, fingerprint=_mark(folder, self.cleaning, encoder, decides))
+        mark = _mark(folder, self.cleaning, encoder, decides) | _meaning(self.task)
+        return replace(self, encoder=encoder, fingerprint=mark)
 
     @classmethod
     def _load_plain(cls, name: str, folder: Path, device: str, task: Task | None) -> Model:
@@ -138,7 +139,8 @@ class Model:
             )
         thresholds = dict.fromkeys(task.names, _PLAIN_THRESHOLD)
         plain = [Calibration()] * len(outputs)
-        return cls(name, task, "none", thresholds, plain, encoder, outputs, _mark(folder, "none", encoder, [plain]))
+        mark = _mark(folder, "none", encoder, [plain]) | _meaning(task)
+        return cls(name, task, "none", thresholds, plain, encoder, outputs, mark)
 
     @property
     def reason(self) -> str:
@@ -233,6 +235,12 @@ def _mark(folder: Path, cleaning: str, encoder: Encoder | None, decides: Sequenc
         "fitted": xxhash.xxh3_64_hexdigest(repr(decides).encode()),
         COMPUTED: "linear" if encoder is None else encoder.arithmetic,
     }
+
+
+def _meaning(task: Task) -> dict[str, str]:
+    """What each output is called, and what makes it true: names that change places are other labels."""
+    meant = repr([(label.name, label.categories) for label in task.labels])
+    return {"labels": xxhash.xxh3_64_hexdigest(meant.encode())}
 
 
 def _plain_label(name: object, labels: int) -> Label:

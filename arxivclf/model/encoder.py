@@ -22,6 +22,8 @@ from arxivclf.model.labels import Scores
 # Larger batches were slower on every CPU measured: the activations fall out of the cache.
 TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536, "xla": 16_384}
 
+_FEWEST_TOKENS = 8
+
 # Bases that give the same logits for a mask (papers, 1, width, width) of booleans. Others take it for a bias, or for
 # that of their local attention as well, and say nothing; they get the usual one.
 _TAKE_READY_MASKS = ("albert", "bert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
@@ -94,9 +96,13 @@ class Encoder:
                 raise ModelError(f"{folder}: cannot be loaded: {one_line(error)}") from None
         if tokenizer.pad_token_id is None:
             raise ModelError(f"{folder}: its tokenizer has no padding token")
-        limit = min(
-            max_tokens, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", max_tokens)
-        )
+        # A batch is up to 15 places wider than its papers.
+        places = getattr(model.config, "max_position_embeddings", max_tokens) // batches.SCORING_WIDTHS
+        limit = min(max_tokens, tokenizer.model_max_length, places * batches.SCORING_WIDTHS)
+        if limit < _FEWEST_TOKENS:
+            raise ModelError(f"{folder}: reads {limit} tokens of a paper, but {_FEWEST_TOKENS} at least are needed")
+        if sorted(model.config.id2label) != list(range(model.config.num_labels)):
+            raise ModelError(f"{folder}: the labels of its id2label are not numbered from 0 on")
         softmax = model.config.problem_type != "multi_label_classification" and model.config.num_labels > 1
         tokenizing = f"{fingerprint(folder, TOKENIZER_FILES)} {int(limit)}"
         tokenize = tokens.fastest(tokenizer, int(limit))

@@ -20,7 +20,7 @@ import xxhash
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import CLEANINGS
 from arxivclf.errors import ArxivclfError, DataError, ModelError, UsageError, one_line
-from arxivclf.files import cannot_write, sync_folder
+from arxivclf.files import cannot_write, sync_file, sync_folder
 from arxivclf.model.calibration import Calibration
 from arxivclf.model.gate import Blend, Gate
 from arxivclf.model.safety import read_json
@@ -127,6 +127,8 @@ def refuse_foreign(folder: Path) -> None:
     if folder.name in ("", ".."):
         raise UsageError(f"{folder}: a folder that the model can be written into as a whole, please; -o names one")
     for place in (folder, previous(folder)):
+        if place.is_symlink() and not (place / INFO_FILE).exists():
+            raise UsageError(f"{place}: a link, and to no model of ours; -o names the folder itself")
         free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
         if not free and not (place / INFO_FILE).exists():
             raise UsageError(f"{place}: there already, and no model of ours; -o names another folder")
@@ -158,6 +160,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         yield unfinished
+        for path in unfinished.iterdir():
+            # The library behind the weights keeps them from all but their owner.
+            path.chmod(unfinished.stat().st_mode & 0o666)
+            sync_file(path)
+        sync_folder(unfinished)
         if (folder / INFO_FILE).exists():
             shutil.rmtree(previous(folder), ignore_errors=True)
             folder.rename(previous(folder))

@@ -50,9 +50,11 @@ class Gate:
     """A label is decided where the linear score is `low` at most or `high` at least, all scores in [0, 1].
 
     The evidence: of `papers` validation papers the linear model decided the share `decided`, and `disagreements` of
-    them got another label than the model gives without its gate. With 95 % confidence no more than `bound` of all
-    papers like these do (Clopper and Pearson 1934, one-sided), which `risk` allows; of several labels with that
-    confidence for all of them together (each at its share of what is left, Bonferroni).
+    them got another label than the model gives without its gate. With 95 % confidence no more than `risk` of all
+    papers like these do; of several labels with that confidence for all of them together (each at its share of what is
+    left, Bonferroni). `bound` is the limit at just these two scores (Clopper and Pearson 1934, one-sided); that they
+    were chosen by these papers costs it a little of its confidence, and costs `risk` none: margins are tried from the
+    widest on, and the first that breaks it ends the search.
     """
 
     low: float

@@ -6,6 +6,7 @@ length one; a label's logit is their product with its weights, plus a shift.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,6 @@ from arxivclf.model.labels import Scores
 from arxivclf.model.safety import LINEAR_WEIGHTS
 from arxivclf.model.words import BITS, PLACES, Counted, count
 
-_FORMAT = "1"
 # How often a word is there, from 0 to 255, to what it counts.
 DAMPED = np.concatenate([[0.0], 1.0 + np.log(np.arange(1, 256))]).astype(np.float32)
 
@@ -103,8 +103,9 @@ class Linear:
             "weight_units": self.weight_units,
             "shifts": self.shifts,
         }
-        about = {"format": _FORMAT, "bits": str(BITS), "rarity_unit": repr(self.rarity_unit)}
-        save_file(tensors, folder / LINEAR_WEIGHTS, about)
+        # One entry, for the library writes several in any order, and the same model is to be the same bytes.
+        about = json.dumps({"bits": BITS, "rarity_unit": self.rarity_unit})
+        save_file(tensors, folder / LINEAR_WEIGHTS, {"about": about})
 
     @classmethod
     def load(cls, folder: Path, labels: int) -> Linear:
@@ -114,10 +115,10 @@ class Linear:
         path = folder / LINEAR_WEIGHTS
         try:
             with safe_open(path, "numpy") as file:
-                about = file.metadata() or {}
+                about = json.loads((file.metadata() or {})["about"])
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            if (about.get("format"), about.get("bits")) != (_FORMAT, str(BITS)):
-                raise ValueError(f"format {about.get('format')!r}, not {_FORMAT!r}")
+            if about["bits"] != BITS:
+                raise ValueError(f"{about['bits']!r} bits, not {BITS}")
             model = cls(
                 found["used"],
                 found["rarity"],
@@ -128,7 +129,8 @@ class Linear:
             )
             model._check(labels)
         except FileNotFoundError:
-            raise ModelError(f"{path}: not there, and the model cannot do without it") from None
+            why = "cannot be read" if path.exists() else "not there, and the model cannot do without it"
+            raise ModelError(f"{path}: {why}") from None
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: not a linear model of this version: {' '.join(str(error).split())}") from None
         return model

@@ -248,8 +248,9 @@ class Packed:
         return mixed
 
     def watch(self, token_ids: Sequence[list[int]]) -> dict[str, torch.Tensor]:
-        """The spans of all products over these papers; for products of float32."""
-        watched = {name: one for name, one in self._products.items() if isinstance(one, Float32)}
+        """The spans of what comes into the last product of each layer over these papers; for products of float32."""
+        products = {name: one for name, one in self._products.items() if name.endswith(".down")}
+        watched = {name: one for name, one in products.items() if isinstance(one, Float32)}
         for batch in packed(token_ids, self._tokens):
             for one in watched.values():
                 # What fills a batch up is no paper's.

@@ -44,6 +44,9 @@ def refuse_unsafe(folder: Path) -> None:
             f"{folder}: refused, for it is an adapter (adapter_config.json), and not merged into its model"
         )
     config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    for name in ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"):
+        if "/" in str(config.get(name, "")):
+            raise ModelError(f"{folder}: refused, for config.json asks for code from a hub ({name})")
     for name in ("transformers_weights", "configuration_files"):
         if name in config:
             raise ModelError(f"{folder}: refused, for config.json names files of its own ({name})")

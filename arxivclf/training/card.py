@@ -303,7 +303,8 @@ def _gate(info: ModelInfo) -> str:
         told.append(
             f"`{label}`: the linear model decides what it scores {gate.low:.4f} at most or {gate.high:.4f} at least:"
             f" {gate.decided:.1%} of {gate.papers:,} validation papers. {gate.disagreements} of these got another label"
-            f" than without the gate; with 95 % confidence {gate.bound:.3%} at most do ({gate.risk:.3%} allowed)."
+            f" than without the gate; with 95 % confidence {gate.risk:.3%} at most do (at just these two scores"
+            f" {gate.bound:.3%})."
         )
     if info.has_encoder and not info.gates:
         told.append(

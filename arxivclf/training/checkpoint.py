@@ -7,6 +7,7 @@ its header.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from arxivclf.errors import ArxivclfError, DataError, UsageError
-from arxivclf.files import whole_file
+from arxivclf.files import cannot_write, put_in_place
 from arxivclf.model.folder import checkpoint_of
 from arxivclf.progress import Watcher
 
@@ -55,15 +56,20 @@ class Checkpoints:
     def save(self, state: Mapping[str, Any], tensors: Callable[[], Tensors]) -> None:
         """Write a checkpoint in the place of the last. Where that fails the last one stays, and training goes on."""
         header = json.dumps({"format": _FORMAT, "identity": self.identity, "state": state})
+        # A folder of its own, for the library writes under a name that a kill would leave behind.
+        unfinished = self.path.with_suffix(".unfinished")
         try:
-            with whole_file(self.path) as file:
-                try:
-                    save_file({name: one.contiguous() for name, one in tensors().items()}, file.name, {"job": header})
-                except SafetensorError as error:
-                    raise OSError(str(error)) from None
-        except DataError as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            file = unfinished / self.path.name
+            save_file({name: one.contiguous() for name, one in tensors().items()}, file, {"job": header})
+            put_in_place(file, self.path)
+        except (SafetensorError, OSError) as error:
+            why = cannot_write(self.path, error if isinstance(error, OSError) else OSError(str(error)))
             before = "the one before it stands" if self.path.exists() else "there is none to go on from yet"
-            self.watcher.say(f"No checkpoint: {error}; {before}, and training goes on")
+            self.watcher.say(f"No checkpoint: {why}; {before}, and training goes on")
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
         self._saved_at = time.monotonic()
 
     def load(self) -> tuple[dict[str, Any], Tensors] | None:

@@ -130,8 +130,8 @@ def _told_of_gates(gates: Mapping[str, Gate | None], papers: Sequence[int], sett
     if without and len(without) < len(gates):
         without.append("So no label has a gate: a paper goes past the encoder where all of its labels are sure")
     return without or [
-        f"{name}: the gate decides {gate.decided:.1%}; {gate.disagreements} of {gate.papers:,} labels differ, so at"
-        f" most {gate.bound:.2%} do with 95 % confidence"
+        f"{name}: the gate decides {gate.decided:.1%}; {gate.disagreements} of {gate.papers:,} labels differ, and"
+        f" with 95 % confidence {gate.risk:.2%} at most do"
         for name, gate in gates.items()
         if gate is not None
     ]
