@@ -240,7 +240,7 @@ def test_a_gate_sends_only_the_undecided_on(cli: Callable[..., Result], model: P
     by_gate = both[0].get_column("decided_by") == BY_GATE
 
     assert 0 < by_gate.sum() < len(by_gate)
-    assert "for the gate         0.09% of a label's papers at most" in result.stdout
+    assert "for the gate         0.20% of a label's papers at most" in result.stdout
     assert "gate" not in without.stdout.replace("--no-gate", "")
     assert both[1].get_column("decided_by").unique().to_list() == [BY_ENCODER]
     # Those that the encoder saw have the same score to the bit; those that the gate decided, that of the linear model.

@@ -18,12 +18,13 @@ import polars as pl
 import pytest
 from click.testing import Result
 from conftest import PAPERS, error_line, paper, read_jsonl, write_jsonl
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from arxivclf import TrainSettings, train
 from arxivclf.errors import DataError, UsageError
 from arxivclf.files import only_one
 from arxivclf.progress import Watcher
+from arxivclf.training import checkpoint
 
 CHECKPOINT = ".model.checkpoint.safetensors"
 
@@ -324,13 +325,59 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
     same(tmp_path / "model", uninterrupted)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_is_full_while_tensors_are_written(how: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / f".{CHECKPOINT}.unfinished").symlink_to("/dev/full")
+def test_a_disk_that_is_full_while_tensors_are_written(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any, file: Path, *more: Any) -> None:
+        file.write_bytes(b"a part")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
     listener = Listener("Pass 1 of 3", 2)
     with pytest.raises(CutOffError):
         train(TrainSettings(**how), listener)
     assert any("No checkpoint" in line and "there is none to go on from yet" in line for line in listener.said)
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_a_checkpoint_is_on_disk_before_it_has_its_name(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is synced is the file that takes the name, and what a kill left before is gone."""
+    real, synced = os.fsync, list[int]()
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    left = tmp_path / ".model.checkpoint.unfinished"
+    left.mkdir()
+    (left / ".tmpabc").touch()
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(CutOffError):
+        train(TrainSettings(**how), Listener("Pass 2 of 3", 1))
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    assert (tmp_path / CHECKPOINT).stat().st_ino in synced
+
+
+def test_a_model_is_on_disk_before_it_has_its_name_and_others_may_read_it(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = os.fsync, set[int]()
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    before = os.umask(0o022)
+    try:
+        train(TrainSettings(**how))
+    finally:
+        os.umask(before)
+    files = [*(tmp_path / "model").iterdir()]
+    assert {path.stat().st_ino for path in files} <= synced
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {oct(0o644)}
 
 
 def test_a_model_that_cannot_be_written_keeps_its_checkpoint(

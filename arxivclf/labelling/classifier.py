@@ -85,7 +85,7 @@ class Classifier:
         known = np.zeros(len(papers), dtype=bool)
         scores = np.full((len(papers), len(self.thresholds)), np.nan, dtype=np.float32)
         if self.reuse is not None:
-            known, found = self.reuse.find(papers.get_column("id"), hashes)
+            known, found = self.reuse.find(hashes)
             scores[known] = found[known]
         unknown = {cleaning: cleaned.filter(pl.Series(~known)) for cleaning, cleaned in texts.items()}
         logits = [model.linear_logits(unknown[model.cleaning]) for model in self.models]

@@ -148,6 +148,9 @@ def refuse_other(parts: Parts, output: str, job: Job, overwrite: bool) -> None:
         )
     if remote_exists(output) if is_remote(output) else Path(output).exists():
         found = _found(output)
+        if found is None and job in parts.jobs():
+            # Ours, cut off before it told so.
+            return
         why = f" and differs in {_differences(job, found['job'])}" if found is not None else ""
         raise UsageError(f"{output}: there already{why}; --overwrite replaces it, -o names another file")
 

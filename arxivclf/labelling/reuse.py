@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
-import xxhash
 
 from arxivclf.corpus.sources import is_remote
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.sink import form_of, read_job
 from arxivclf.model.labels import Flags, Scores
 
+# Of the parts of a model's fingerprint, what tells most first.
+_UNLIKE = {
+    "files": "from another model",
+    "text": "of texts that were cleaned or cut in another way",
+    "labels": "of labels in another order, or with another meaning",
+    "fitted": "from the same model with its gate where now is none, or the other way round (--no-gate, --threshold)",
+    "computed": "from the same model, computed in another precision or by other extras",
+}
+
 
 class Reuse:
-    """Scores by id and text, in memory: 16 bytes for each paper of the earlier dump and 4 for each of its labels."""
+    """Scores by text, in memory: 8 bytes for each paper of the earlier dump and 4 for each of its labels."""
 
     def __init__(self, known: pl.DataFrame, label_names: list[str], fingerprint: str) -> None:
         self._known, self._names, self.fingerprint = known, label_names, fingerprint
@@ -37,37 +45,39 @@ class Reuse:
             raise DataError(
                 f"{path}: does not say which model its scores are from; only labels of `arxivclf label` can be reused"
             )
-        if job["job"]["models"] != models:
-            raise UsageError(
-                f"{path}: its scores are from another model (or another precision or task of it); label without --reuse"
-            )
-        wanted = ["id", "text_hash", *(f"{name}_score" for name in label_names)]
+        wanted = ["text_hash", *(f"{name}_score" for name in label_names)]
         for name in label_names:
             if name not in job["job"]["labels"]:
                 there = ", ".join(job["job"]["labels"])
                 raise UsageError(f"{path}: has no label {name!r} (but {there}); --task names the labels as they were")
+        if job["job"]["models"] != models:
+            raise UsageError(
+                f"{path}: its scores are {_of_others(job['job']['models'], models)}; label without --reuse"
+            )
         try:
             known = _read(Path(path), wanted)
         except (pl.exceptions.PolarsError, OSError, KeyError) as error:
             raise DataError(f"{path}: no labels to reuse: {' '.join(str(error).split())[:200]}") from None
         return cls(known, label_names, fingerprint)
 
-    def find(self, ids: pl.Series, hashes: pl.Series) -> tuple[Flags, Scores]:
-        """For papers by id and hash of their text: which are known, bool (papers,), and their scores, nan elsewhere."""
-        asked = pl.DataFrame({"paper": _hash_ids(ids), "text_hash": hashes})
-        found = asked.join(self._known, on=["paper", "text_hash"], how="left", maintain_order="left")
+    def find(self, hashes: pl.Series) -> tuple[Flags, Scores]:
+        """For papers by the hash of their text: which are known, bool (papers,), and their scores, nan elsewhere."""
+        found = pl.DataFrame({"text_hash": hashes}).join(self._known, on="text_hash", how="left", maintain_order="left")
         scores = found.select(f"{name}_score" for name in self._names).to_numpy().astype(np.float32)
         return ~np.isnan(scores).any(axis=1), scores
 
 
+def _of_others(theirs: Sequence[Mapping[str, str]], ours: Sequence[Mapping[str, str]]) -> str:
+    """How scores came about otherwise, from the fingerprints of the models."""
+    if len(theirs) == len(ours):
+        pairs = [(one, other, name) for one, other in zip(theirs, ours, strict=True) for name in {*one, *other}]
+        unlike = {name for one, other, name in pairs if one.get(name) != other.get(name)}
+        for part, words in _UNLIKE.items():
+            if part in unlike:
+                return words
+    return "from other models"
+
+
 def _read(path: Path, wanted: list[str]) -> pl.DataFrame:
-    parts = []
-    for batch in pq.ParquetFile(path).iter_batches(65_536, columns=wanted):
-        table = pl.DataFrame(pl.from_arrow(batch))
-        parts.append(table.drop("id").with_columns(_hash_ids(table.get_column("id")).alias("paper")))
-    return pl.concat(parts).unique(["paper", "text_hash"], keep="last")
-
-
-def _hash_ids(ids: pl.Series) -> pl.Series:
-    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, ids.cast(pl.Binary)), dtype=np.uint64, count=len(ids))
-    return pl.Series(hashes)
+    parts = [pl.DataFrame(pl.from_arrow(batch)) for batch in pq.ParquetFile(path).iter_batches(65_536, columns=wanted)]
+    return pl.concat(parts).unique("text_hash", keep="last")
