@@ -200,7 +200,7 @@ def read_train_settings(path: Path, given: Mapping[str, Any]) -> TrainSettings:
     Raises DataError naming the key that is unknown or of the wrong type.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such settings file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -16,8 +16,8 @@ from arxivclf.corpus.ids import arxiv_key, year_of
 from arxivclf.corpus.rejects import RAW_CHARACTERS, Reject
 from arxivclf.errors import DataError
 
-RAW = ("id", "title", "abstract", "text", "categories", "label", "created", "year")
-PAPER = (*RAW, "key", "listed", "row")
+RAW = ("id", "title", "abstract", "text", "categories", "label", "year")
+PAPER = (*RAW, "created", "key", "listed", "row")
 # What may be a list as well as a text, and what then stands between its items: labels may have several words.
 LISTS = {"categories": " ", "label": ", "}
 
@@ -29,7 +29,7 @@ _DATED = ("versions", "created", "published", "publication_date", "date")
 _YEARS = ("year", "publication_year")
 # A column of that name may hold something else, such as 20150401.
 _PLAUSIBLE_YEARS = (1000, 2999)
-_KEPT = "keep:"
+_KEPT, _DATE = "keep:", "date:"
 
 
 Wanted = Callable[[int], bool]
@@ -67,7 +67,7 @@ class Columns:
 
     `dated` are the columns that may hold the date of a paper, the best first; `inverted` says that the abstract is an
     inverted index (OpenAlex); `arxiv` that ids must be those of arXiv, which is so in a dump with arXiv categories
-    whose id column the user did not name.
+    whose id column the user did not name. `either` says that papers without categories may have a label instead.
     """
 
     names: dict[str, str | None]
@@ -75,6 +75,7 @@ class Columns:
     kept: tuple[str, ...]
     inverted: bool
     arxiv: bool
+    either: bool = False
 
     @classmethod
     def recognise(cls, there: Sequence[str], naming: Naming, keep: Sequence[str], where: str) -> Columns:
@@ -125,14 +126,21 @@ class Columns:
     def open_ended(self) -> Columns:
         """For a file whose rows may have columns that its first ones have not: the usual names count there, too."""
         names = dict(self.names)
-        if names["label"] is None and names["categories"] is None:
-            names["categories"] = "categories"
-        return replace(self, names=names, dated=_DATED)
+        names["year"] = names["year"] or _YEARS[self.inverted]
+        either = names["label"] is None
+        if either:
+            names |= {"label": "label", "categories": "categories"}
+        return replace(self, names=names, dated=_DATED, either=either)
 
 
 def kept_column(name: str) -> str:
     """The name under which papers carry a column that the user wishes to keep, apart from those of PAPER."""
     return _KEPT + name
+
+
+def date_column(place: int) -> str:
+    """The name under which rows carry the date columns of their file, the best first."""
+    return f"{_DATE}{place}"
 
 
 @dataclass(frozen=True)
@@ -150,16 +158,19 @@ class Rows:
 def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text: Callable[[int], str]) -> Rows:
     """Part the rows of a dump into papers and rejects.
 
-    `raw` has the columns of RAW as strings, `row` (int64, counted from 1), and `fault`, a reason where the reader saw
-    one already. `raw_text` gives the text of a row by its place in the frame, for the rejects. Papers have the columns
-    of PAPER: `created` is a date, `year` an int32, `key` the one spelling of the id, and `listed` the categories where
-    they, and no column of labels, tell the truth.
+    `raw` has the columns of RAW and any of `date_column` as strings, `row` (int64, counted from 1), and `fault`, a
+    reason where the reader saw one already. `raw_text` gives the text of a row by its place in the frame, for the
+    rejects. Papers have the columns of PAPER: `created` is a date, `year` an int32, `key` the one spelling of the id,
+    and `listed` the categories where they, and no column of labels, tell the truth.
     """
     blank_is_null = [
         pl.when(pl.col(name).str.contains(r"\S")).then(pl.col(name)) for name in ("id", "title", "abstract", "text")
     ]
-    date = _date(pl.col("created"))
-    rows = raw.lazy().with_columns(*blank_is_null, created=date).collect()
+    # Each is read, for a column that holds no date must not hide one that does.
+    dated = [name for name in raw.columns if name.startswith(_DATE)]
+    dates = [_date(pl.col(name)) for name in dated if raw.get_column(name).null_count() < len(raw)]
+    created = pl.coalesce(dates) if dates else pl.lit(None, pl.Date)
+    rows = raw.lazy().with_columns(*blank_is_null, created=created).drop(dated).collect()
     key = arxiv_key(pl.col("id"), pl.col("created"))
     if not columns.arxiv:
         key = pl.coalesce(key, pl.col("id").str.strip_chars())
@@ -177,8 +188,12 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
         .when(pl.all_horizontal(pl.col("title", "abstract", "text").is_null()))
         .then(pl.lit(NO_TEXT))
     )
-    listed = pl.col("categories") if columns.names["label"] is None else pl.lit(None, pl.String)
-    rows = rows.with_columns(year=year, fault=reason, listed=listed)
+    label, listed = pl.col("label"), pl.col("categories")
+    if columns.either:
+        label = pl.when(listed.is_null()).then(label).otherwise(None)
+    elif columns.names["label"] is not None:
+        listed = pl.lit(None, pl.String)
+    rows = rows.with_columns(year=year, fault=reason, label=label, listed=listed)
     rows = rows.with_row_index("place")
 
     def reject(chosen: pl.DataFrame, reason: str | None = None) -> list[Reject]:
@@ -195,9 +210,9 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
 
 
 def _date(written: pl.Expr) -> pl.Expr:
-    """The date that a string tells: Kaggle's form, ISO, or JSON of the versions."""
+    """The date that a string tells: Kaggle's form, ISO, or the first version's in a list as JSON or Python write it."""
     listed = written.str.starts_with("[")
-    inside = pl.when(listed).then(written).str.json_path_match("$[0].created")
+    inside = pl.when(listed).then(written).str.extract(r"""["']created["']\s*:\s*["']([^"']+)""")
     written = pl.coalesce(inside, pl.when(~listed).then(written))
     kaggle = written.str.to_datetime("%a, %d %b %Y %H:%M:%S GMT", strict=False).dt.date()
     iso = written.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)

@@ -21,6 +21,8 @@ _SOUND = rf"^({_PAPER}){_VERSION}(?:\.pdf)?$"
 WRITTEN = rf"(?:{_PAPER}){_VERSION}"
 # What is its own key.
 _KEY = rf"^(?:{_NEW}|{_ARCHIVE}/[0-9]{{7}})$"
+# The digits of year and month in a key.
+_MONTH = r"^(?:[a-z-]+/)?([0-9]{2})([0-9]{2})(?:[0-9]{3}|\.[0-9]{4,5})$"
 _NUMBER = r"^([0-9]{3,4}\.[0-9]{1,20})$"
 _FIRST_FIVE_DIGIT_MONTH = 1501
 # What is left of the digits of a float64 after the four of the month, in units of the last digit of the id, and more.
@@ -69,9 +71,17 @@ def count_restored(papers: pl.DataFrame) -> int:
 
 def year_of(key: pl.Expr) -> pl.Expr:
     """The year that an arXiv key tells, int32: 2007 for `0704.0010`, 1994 for `cmp-lg/9406012`; null for other ids."""
-    old, new = (
-        key.str.extract(r"^[a-z-]+/([0-9][0-9])[0-9]{5}$", 1),
-        key.str.extract(r"^([0-9][0-9])[0-9][0-9]\.[0-9]{4,5}$", 1),
-    )
-    two_digits = pl.coalesce(old, new).cast(pl.Int32)
+    two_digits = _digits(key, 1)
     return pl.when(two_digits > 90).then(two_digits + 1900).otherwise(two_digits + 2000)
+
+
+def month_of(key: pl.Expr) -> pl.Expr:
+    """The first day of the month that an arXiv key tells: of June 1994 for `cmp-lg/9406012`; null for other ids."""
+    month = _digits(key, 2)
+    return pl.date(year_of(key), pl.when(month.is_between(1, 12)).then(month), 1)
+
+
+def _digits(key: pl.Expr, place: int) -> pl.Expr:
+    """Those of the year (1) or the month (2), int32."""
+    # Seven digits without an archive are somebody else's id.
+    return pl.when(key.str.contains(r"[/.]")).then(key).str.extract(_MONTH, place).cast(pl.Int32)

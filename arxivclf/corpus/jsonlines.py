@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +23,7 @@ from arxivclf.corpus.columns import (
     Naming,
     Rows,
     Wanted,
+    date_column,
     kept_column,
     settle,
 )
@@ -28,6 +31,7 @@ from arxivclf.corpus.openalex import abstract_of
 from arxivclf.corpus.rejects import Reject
 
 _HEAD_LINES = 1_000
+_NO_NUMBER = re.compile(r"[:\[,]\s*(?:NaN|-?Infinity)")
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -76,21 +80,29 @@ def read(
 
 
 def _parse(line: _Line) -> tuple[dict[str, Any] | None, str]:
-    text = line.text.removeprefix(_UTF8_MARK) if line.number == 1 else line.text
+    # Within a file, too, where several were joined.
+    text = line.text.removeprefix(_UTF8_MARK)
     try:
         row = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            text.decode("utf-8")
+            decoded = text.decode("utf-8")
         except UnicodeDecodeError:
             return None, NOT_UTF8
-        return None, "not JSON"
+        try:
+            # Python's own writer says NaN, which is no JSON.
+            row = json.loads(decoded, parse_constant=lambda _: None) if _NO_NUMBER.search(decoded) else None
+        except (ValueError, RecursionError):
+            row = None
+        if row is None:
+            return None, "not JSON"
     return (row, "") if isinstance(row, dict) else (None, "not a JSON object")
 
 
 def _frame(rows: list[tuple[_Line, dict[str, Any]]], columns: Columns) -> pl.DataFrame:
     """The rows as strings under the names of RAW; `fault` names the first value that is not what it should be."""
-    table: dict[str, list[Any]] = {name: [] for name in (*RAW, "fault", *map(kept_column, columns.kept))}
+    dates = {date_column(place): name for place, name in enumerate(columns.dated)}
+    table: dict[str, list[Any]] = {name: [] for name in (*RAW, *dates, "fault", *map(kept_column, columns.kept))}
     names = [(name, columns.names[name]) for name in RAW]
     for _, row in rows:
         fault = None
@@ -100,7 +112,8 @@ def _frame(rows: list[tuple[_Line, dict[str, Any]]], columns: Columns) -> pl.Dat
                 value, its_fault = _as_text(name, value, columns)
                 fault = fault or its_fault
             table[name].append(value)
-        table["created"][-1] = next(filter(None, (_date_text(row.get(dated)) for dated in columns.dated)), None)
+        for own, dated in dates.items():
+            table[own].append(_date_text(row.get(dated)))
         table["fault"].append(fault)
         for kept in columns.kept:
             value = row.get(kept)
@@ -126,11 +139,20 @@ def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str |
             return abstract_of(value), None
         except ValueError as error:
             return None, str(error)
-    if name in LISTS and isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return LISTS[name].join(value), None
-    if name in ("label", "year") and isinstance(value, bool | int | float):
-        return str(value).lower(), None
-    return None, f"{columns.names[name]} is no text"
+    if name in LISTS and isinstance(value, list):
+        value = [_said(one) for one in value if one is not None]
+        return (LISTS[name].join(value) if all(value) else None), None
+    if name in ("title", "abstract", "text") and not isinstance(value, int | float):
+        return None, f"{columns.names[name]} is no text"
+    # A paper of which nothing is told is a paper all the same.
+    return _said(value), None
+
+
+def _said(value: Any) -> str | None:
+    """A value as a table of text would have it; None for lists and records."""
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    return value if isinstance(value, str) else None
 
 
 def _date_text(value: Any) -> str | None:

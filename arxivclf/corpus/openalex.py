@@ -10,7 +10,8 @@ import orjson
 def abstract_of(inverted_index: Any) -> str | None:
     """The abstract that `{word: [positions]}` spells, words joined by blanks; None for null or an empty index.
 
-    Takes a mapping, the pairs that a Parquet map gives, or either as JSON text. Raises ValueError for anything else.
+    Takes a mapping, its pairs (as a Parquet map or a list of records gives them), or either as JSON text. Raises
+    ValueError for anything else.
     """
     if isinstance(inverted_index, str):
         inverted_index = _loaded(inverted_index)
@@ -18,7 +19,8 @@ def abstract_of(inverted_index: Any) -> str | None:
         return None
     try:
         pairs = inverted_index.items() if isinstance(inverted_index, dict) else inverted_index
-        placed = [(position, word) for word, positions in pairs for position in positions or ()]
+        pairs = [tuple(pair.values()) if isinstance(pair, dict) else pair for pair in pairs]
+        placed = [(int(position), word) for word, positions in pairs for position in positions or ()]
         placed.sort()
         return " ".join(word for _, word in placed) or None
     except (TypeError, ValueError):

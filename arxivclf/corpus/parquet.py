@@ -20,6 +20,7 @@ from arxivclf.corpus.columns import (
     Naming,
     Rows,
     Wanted,
+    date_column,
     kept_column,
     settle,
 )
@@ -62,7 +63,7 @@ def read(
                 raw = _frame(table, columns, before, faults)
                 yield settle(raw, columns, source.name, "row", partial(_shown, table))
                 before += len(table)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{source.name}: cannot be read past row {before}: {one_line(error)}") from None
 
 
@@ -87,6 +88,9 @@ def _decoded(batch: pa.RecordBatch, needed: Container[str]) -> tuple[pl.DataFram
 
     A Parquet file may call bytes text that are none, and whoever believes it crashes.
     """
+    for place, field in enumerate(batch.schema):
+        if field.name in needed and pa.types.is_dictionary(field.type):
+            batch = batch.set_column(place, field.name, batch.column(place).dictionary_decode())
     kinds = {field.name: field.type for field in batch.schema}
     suspects = [name for name, kind in kinds.items() if name in needed and _holds_bytes(kind)]
     lying = False
@@ -94,7 +98,7 @@ def _decoded(batch: pa.RecordBatch, needed: Container[str]) -> tuple[pl.DataFram
         batch.validate(full=True)
     except pa.ArrowInvalid:
         lying = True
-        suspects += [name for name, kind in kinds.items() if _is_text(kind) or _is_list_of_text(kind)]
+        suspects += [name for name, kind in kinds.items() if _holds_text(kind)]
     broken = [False] * batch.num_rows
 
     def decoded(value: bytes | None, row: int) -> str | None:
@@ -106,7 +110,7 @@ def _decoded(batch: pa.RecordBatch, needed: Container[str]) -> tuple[pl.DataFram
 
     for name in suspects:
         column: pa.Array
-        if _is_list_of_text(kinds[name]):
+        if _is_list(kinds[name]):
             lists = batch.column(name).cast(pa.large_list(pa.large_binary())).to_pylist()
             texts = [
                 None if items is None else [decoded(item, row) for item in items] for row, items in enumerate(lists)
@@ -124,17 +128,21 @@ def _decoded(batch: pa.RecordBatch, needed: Container[str]) -> tuple[pl.DataFram
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+    """Whether a column, or the lists in it, are of bytes."""
+    types, kind = pa.types, kind.value_type if _is_list(kind) else kind
+    of_any_length = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+    return bool(of_any_length or types.is_fixed_size_binary(kind))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    types = pa.types
+def _holds_text(kind: pa.DataType) -> bool:
+    """Whether a column, or the lists in it, are of text."""
+    types, kind = pa.types, kind.value_type if _is_list(kind) else kind
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _is_list_of_text(kind: pa.DataType) -> bool:
-    return bool((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type))
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _no_faults(rows: int) -> pl.Series:
@@ -159,11 +167,13 @@ def _frame(table: pl.DataFrame, columns: Columns, before: int, faults: pl.Series
             series[name] = column.cast(pl.List(pl.String)).list.join(LISTS[name], ignore_nulls=True)
         elif column.dtype.is_nested():
             series[name] = nothing
-            faults = _first(faults, column.is_not_null(), f"{its_name} is no text")
+            # A paper of which nothing is told is a paper all the same.
+            if name in ("id", "title", "abstract", "text"):
+                faults = _first(faults, column.is_not_null(), f"{its_name} is no text")
         else:
             series[name] = column.cast(pl.String)
-    dates = [_dates(table.get_column(name)) for name in columns.dated]
-    series["created"] = pl.select(pl.coalesce(dates)).to_series() if dates else nothing
+    for place, name in enumerate(columns.dated):
+        series[date_column(place)] = _dates(table.get_column(name))
     kept = {kept_column(name): table.get_column(name) for name in columns.kept}
     rows = pl.int_range(before + 1, before + 1 + len(table), eager=True)
     return pl.DataFrame({"row": rows, **series, "fault": faults, **kept})
@@ -179,8 +189,9 @@ def _dates(column: pl.Series) -> pl.Series:
     while isinstance(column.dtype, pl.List):
         column = column.list.first()
     if isinstance(column.dtype, pl.Struct):
-        fields = [field.name for field in column.dtype.fields]
-        column = column.struct.field("created" if "created" in fields else fields[0])
+        if "created" not in [field.name for field in column.dtype.fields]:
+            return _no_faults(len(column))
+        column = column.struct.field("created")
     return column.cast(pl.String) if not column.dtype.is_nested() else _no_faults(len(column))
 
 

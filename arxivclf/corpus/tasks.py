@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 # What stands between the categories of a paper: blanks, on arXiv; and what else a table may part them by.
-_BETWEEN = r"""[\s,;"'\[\]]"""
+_BETWEEN = r"""[\s,;|"'\[\]]"""
+# What may be a category, of arXiv's future or of others.
+_DOTTED = r"[a-z-]+\.[a-z-]{2,}"
 # Around one of several names in a column of labels; names of other makers may have blanks in them.
 _BEFORE, _AFTER = r"""[,;\['"]\s*""", r"""\s*[,;\]'"]"""
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -96,7 +98,7 @@ class Task:
 def built_in() -> Task:
     """All built-in labels as one task."""
     path = Path(__file__).with_name("tasks.toml")
-    return Task.from_dict(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+    return Task.from_dict(tomllib.loads(path.read_text(encoding="utf-8-sig")), path.name)
 
 
 def truth(task: Task, papers: pl.DataFrame) -> list[pl.Series]:
@@ -117,7 +119,7 @@ def _said(label: Label, task: Task) -> pl.Expr:
     yes, no = word.is_in(TRUE_WORDS), word.is_in(FALSE_WORDS)
     # Which of several labels a bare yes or no would answer, nobody can tell.
     answer = pl.when(yes | no).then(yes) if len(task.labels) == 1 else pl.when(yes | no).then(None)
-    silent = (word == "") | word.is_in(NO_WORDS) | word.str.contains(r"^[+-]?[0-9.]+(?:e[+-]?[0-9]+)?$")
+    silent = ~word.str.contains(r"\w") | word.is_in(NO_WORDS) | word.str.contains(r"^[+-]?[0-9.]+(?:e[+-]?[0-9]+)?$")
     by_label = (
         answer.when(silent)
         .then(None)
@@ -126,16 +128,29 @@ def _said(label: Label, task: Task) -> pl.Expr:
     )
     if not label.categories:
         return by_label
-    listed = pl.coalesce(pl.col("listed"), pl.when(_are_categories(said)).then(said)).str.strip_chars()
-    names = "|".join(re.escape(name) for name in label.spellings())
-    return pl.coalesce(
-        by_label, pl.when(listed != "").then(listed.str.contains(rf"(?:^|{_BETWEEN})(?:{names})(?:{_BETWEEN}|$)"))
-    )
+    listed = pl.coalesce(pl.col("listed"), pl.when(_are_categories(said)).then(said))
+    of_label = _among(map(re.escape, label.spellings()))
+    # Where nothing looks like a category, as in "nan", nobody says what the paper is about.
+    told = listed.str.contains(of_label) | pl.when(listed.str.contains(_among([*_known(), _DOTTED]))).then(False)
+    return pl.coalesce(by_label, told)
 
 
 def _are_categories(said: pl.Expr) -> pl.Expr:
-    names = "|".join(re.escape(name) for name in sorted(CATEGORIES))
-    return said.str.contains(rf"^{_BETWEEN}*(?:{names})(?:{_BETWEEN}+(?:{names}))*{_BETWEEN}*$")
+    """Whether all that a label says are categories, one of them at least of arXiv."""
+    one = rf"(?:{'|'.join([*_known(), _DOTTED])})"
+    return said.str.contains(_among(_known())) & said.str.contains(
+        rf"(?i)^{_BETWEEN}*{one}(?:{_BETWEEN}+{one})*{_BETWEEN}*$"
+    )
+
+
+@cache
+def _known() -> list[str]:
+    return [re.escape(name) for name in sorted(CATEGORIES)]
+
+
+def _among(names: Iterable[str]) -> str:
+    """A pattern for any of these among categories; arXiv's differ in more than capitals."""
+    return rf"(?i)(?:^|{_BETWEEN})(?:{'|'.join(names)})(?:{_BETWEEN}|$)"
 
 
 def _built_in(name: str) -> Label:
@@ -149,7 +164,7 @@ def _built_in(name: str) -> Label:
 
 def _read_file(path: Path) -> Task:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such task file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -33,13 +33,14 @@ Finished = tuple[Part, pl.DataFrame, list[Reject]]
 class Facts:
     """What decides labels, of models that are loaded: their fingerprints, and that of what is reused, if anything.
 
-    `thresholds` are those of all labels in their order, `bound` the share of labels that the gates may change (None
-    without gates), `told` says in words what labels where.
+    `thresholds` are those of all labels in their order, `categories` what makes each true, `bound` the share of labels
+    that the gates may change (None without gates), `told` says in words what labels where.
     """
 
     fingerprints: Sequence[Mapping[str, str]]
     reuse: str | None
     thresholds: Mapping[str, float]
+    categories: Mapping[str, Sequence[str]]
     bound: float | None
     told: str
 
@@ -78,6 +79,7 @@ def facts_of(settings: LabelSettings, classifier: Classifier) -> Facts:
         [model.fingerprint for model in classifier.models],
         classifier.reuse.fingerprint if classifier.reuse is not None else None,
         thresholds,
+        {label.name: list(label.categories) for model in classifier.models for label in model.task.labels},
         classifier.bound,
         _labelling_with(settings, classifier),
     )

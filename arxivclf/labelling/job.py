@@ -81,6 +81,7 @@ def describe(settings: LabelSettings, sources: Sequence[Source], facts: Facts) -
         "input": [source.fingerprint() for source in sources],
         "models": [dict(one) for one in facts.fingerprints],
         "labels": dict(facts.thresholds),
+        "categories": dict(facts.categories),
         "settings": {
             name: list(everything[name]) if isinstance(everything[name], tuple) else everything[name]
             for name in _DECIDING

@@ -18,7 +18,7 @@ from arxivclf.model.labels import Flags, Scores
 _UNLIKE = {
     "files": "from another model",
     "text": "of texts that were cleaned or cut in another way",
-    "labels": "of labels in another order, or with another meaning",
+    "labels": "of labels in another order",
     "fitted": "from the same model with its gate where now is none, or the other way round (--no-gate, --threshold)",
     "computed": "from the same model, computed in another precision or by other extras",
 }

@@ -117,7 +117,7 @@ class Model:
             encoder = choose(folder, encoder, Judge(self.mixed, thresholds, repr(mark)))
         gates = [(one.low, one.high) for one in self.gates]
         decides = [self.calibrations, self.linear_calibrations, self.blends, gates]
-        mark = _mark(folder, self.cleaning, encoder, decides) | _meaning(self.task)
+        mark = _mark(folder, self.cleaning, encoder, decides) | _named(self.task)
         return replace(self, encoder=encoder, fingerprint=mark)
 
     @classmethod
@@ -139,7 +139,7 @@ class Model:
             )
         thresholds = dict.fromkeys(task.names, _PLAIN_THRESHOLD)
         plain = [Calibration()] * len(outputs)
-        mark = _mark(folder, "none", encoder, [plain]) | _meaning(task)
+        mark = _mark(folder, "none", encoder, [plain]) | _named(task)
         return cls(name, task, "none", thresholds, plain, encoder, outputs, mark)
 
     @property
@@ -237,10 +237,9 @@ def _mark(folder: Path, cleaning: str, encoder: Encoder | None, decides: Sequenc
     }
 
 
-def _meaning(task: Task) -> dict[str, str]:
-    """What each output is called, and what makes it true: names that change places are other labels."""
-    meant = repr([(label.name, label.categories) for label in task.labels])
-    return {"labels": xxhash.xxh3_64_hexdigest(meant.encode())}
+def _named(task: Task) -> dict[str, str]:
+    """What each output is called: labels whose names change places are others."""
+    return {"labels": " ".join(task.names)}
 
 
 def _plain_label(name: object, labels: int) -> Label:

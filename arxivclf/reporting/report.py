@@ -26,6 +26,7 @@ from arxivclf.reporting.table import (
     KEY,
     LabelsFile,
     LeftOut,
+    categories_of,
     gate_alone,
     keyed,
     labels_of,
@@ -167,7 +168,7 @@ def report(
     if truth is not None:
         from arxivclf.reporting.truth import with_truth
 
-        table, match = with_truth(table, names, truth, naming or Naming())
+        table, match = with_truth(table, names, truth, naming or Naming(), categories_of(path))
         beside = list(dict.fromkeys([*beside, *({"title"} & set(table.columns))]))
     if errors:
         table = keyed(table)

@@ -27,8 +27,8 @@ _JOB_KEY, _JOB_FILE = "arxivclf", ".job.json"
 
 ASSUMED_THRESHOLD = 0.5
 _TELLS_NOTHING = (OSError, pl.exceptions.PolarsError, ValueError, KeyError, TypeError, AttributeError)
-# A column that no file of labels has.
-KEY = "key of the paper"
+# Columns that no file of labels has.
+KEY, _LIKELY = "key of the paper", "key that it may have"
 # What a table is about that has a `score` and a `truth` and names no label.
 _PLAIN = "positive"
 
@@ -63,7 +63,7 @@ class LabelsFile:
             plain = {"score": f"{_PLAIN}_score", "truth": f"{_PLAIN}_truth"}
             frame = frame.rename({one: other for one, other in plain.items() if one in columns})
             columns = [plain.get(name, name) for name in columns]
-        names = [name.removesuffix("_score") for name in columns if name.endswith("_score") and name != "_score"]
+        names = _labels_among(path, columns)
         assumed = tuple(name for name in names if name not in columns)
         frame = frame.with_columns(
             (pl.col(f"{name}_score").cast(pl.Float64, strict=False) >= ASSUMED_THRESHOLD).alias(name)
@@ -81,8 +81,11 @@ class LabelsFile:
         """The columns of these labels that the file has."""
         return [column for name in names for column in columns_of(name) if column in self.columns]
 
-    def read(self, columns: Sequence[str]) -> pl.DataFrame:
-        """These columns of all rows. Raises DataError where one is missing or unreadable, or where there is no row."""
+    def read(self, columns: Sequence[str], truths: Sequence[str] = ()) -> pl.DataFrame:
+        """These columns of all rows, those of its labels, and any of `truths`, as booleans.
+
+        Raises DataError where one is missing or unreadable, or where there is no row.
+        """
         for column in columns:
             if column not in self.columns:
                 raise DataError(f"{self.path}: no column {column!r}; its columns are {', '.join(self.columns)}")
@@ -95,7 +98,8 @@ class LabelsFile:
         table = table.with_columns(_as_text(table.get_column(name)) for name in table.columns)
         if "id" in table.columns:
             table = table.with_columns(pl.col("id").cast(pl.String))
-        answers = [name for name in table.columns if name in self.names or name.endswith("_truth")]
+        said = {*truths, *self.names, *(f"{name}_truth" for name in self.names)}
+        answers = [name for name in table.columns if name in said]
         return table.with_columns(self._booleans(table.get_column(name)) for name in answers)
 
     def _booleans(self, column: pl.Series) -> pl.Series:
@@ -113,6 +117,15 @@ class LabelsFile:
         return pl.select(pl.when(yes).then(True).when(no).then(False)).to_series().rename(column.name)
 
 
+def _labels_among(path: Path, columns: Sequence[str]) -> list[str]:
+    """The labels of a file, in the order of their scores: those that it says it was made with, or else those of a score
+    that stands beside a label or a truth, or else those of any score."""
+    scores = [name.removesuffix("_score") for name in columns if name.endswith("_score") and name != "_score"]
+    made = [name for name in scores if name in thresholds_of(path)]
+    beside = [name for name in scores if name in columns or f"{name}_truth" in columns]
+    return made or beside or scores
+
+
 def gate_alone(path: str | Path) -> Mapping[str, Mapping[str, Any]]:
     """What its linear model alone has on the test split of a model, by label and figure; nothing of what has no gate
     beside an encoder."""
@@ -121,6 +134,20 @@ def gate_alone(path: str | Path) -> Mapping[str, Mapping[str, Any]]:
         alone = json.loads(info.read_bytes())["metrics"]["alone"]
         return dict(alone["linear"]["test"]) if "encoder" in alone else {}
     except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def categories_of(path: str | Path) -> Mapping[str, tuple[str, ...]]:
+    """The categories that make each label true, of a model folder or of labels that tell; nothing of others."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            labels = json.loads((path / _INFO).read_bytes())["task"]["labels"]
+            told = {name: label["categories"] for name, label in labels.items()}
+        else:
+            told = _record(path)["job"]["categories"]
+        return {str(name): tuple(map(str, of)) for name, of in told.items()}
+    except _TELLS_NOTHING:
         return {}
 
 
@@ -183,13 +210,27 @@ def columns_of(name: str) -> tuple[str, str, str]:
 def keyed(table: pl.DataFrame) -> pl.DataFrame:
     """A table with `id`, and `created` maybe, and in the column KEY what tells its papers apart.
 
-    arXiv's ids are one in all their spellings, damaged ones told by their dates; any other id is itself.
+    arXiv's ids are one in all their spellings, damaged ones told by their dates; any other id is itself. For two tables
+    of the same papers there is `alike` besides.
     """
     paper_id = pl.col("id").cast(pl.String)
     # CSV and JSON lines have no dates.
     written = pl.col("created").cast(pl.String).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
     created = written if "created" in table.columns else pl.lit(None, pl.Date)
-    return table.with_columns(pl.coalesce(arxiv_key(paper_id, created), paper_id.str.strip_chars()).alias(KEY))
+    key = pl.coalesce(arxiv_key(paper_id, created), paper_id.str.strip_chars())
+    return table.with_columns(key.alias(KEY), arxiv_key(paper_id, created, trust=True).alias(_LIKELY))
+
+
+def alike(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Two tables that are `keyed`, with one KEY for a paper: a damaged id without a date is the paper that it may name,
+    if the other table has that one."""
+    ours, theirs = (table.get_column(KEY).drop_nulls().unique() for table in (first, second))
+
+    def told(table: pl.DataFrame, others: pl.Series) -> pl.DataFrame:
+        named = pl.col(_LIKELY).is_in(others.implode())
+        return table.with_columns(pl.when(named).then(_LIKELY).otherwise(KEY).alias(KEY)).drop(_LIKELY)
+
+    return told(first, theirs), told(second, ours)
 
 
 @dataclass(frozen=True)
@@ -252,14 +293,24 @@ def _read(path: Path) -> pl.LazyFrame:
         if not content.strip():
             raise DataError(f"{path}: an empty file")
         if content.lstrip().startswith(b"{"):
-            return _typed(lambda types: pl.read_ndjson(content, schema_overrides=types, infer_schema_length=None))
-        return _typed(lambda types: pl.read_csv(content, schema_overrides=types, infer_schema_length=0))
+            return _typed(path, lambda types: pl.read_ndjson(content, schema_overrides=types, infer_schema_length=None))
+        parted_by = _separator(content)
+        return _typed(
+            path,
+            lambda types: pl.read_csv(content, schema_overrides=types, infer_schema_length=0, separator=parted_by),
+        )
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         # What polars says after that is for programmers: which arguments to change.
         told = one_line(error).partition(" Consider ")[0]
         raise DataError(f"{path}: not a whole table of labels: {told}") from None
+
+
+def _separator(content: bytes) -> str:
+    """What parts the columns of a CSV, by its first line: commas, or what a spreadsheet of another country writes."""
+    heading = content.split(b"\n", 1)[0].decode("utf-8", "replace")
+    return max(",;\t", key=heading.count)
 
 
 def _as_text(column: pl.Series) -> pl.Series:
@@ -275,7 +326,8 @@ def _as_text(column: pl.Series) -> pl.Series:
     return column
 
 
-def _typed(read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:
+def _typed(path: Path, read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:
     """A table of text whose scores are numbers."""
-    scores = [name for name in read({}).columns if name == "score" or name.endswith("_score")]
-    return read(dict.fromkeys(scores, pl.Float64())).lazy()
+    columns = read({}).columns
+    scores = [f"{name}_score" for name in _labels_among(path, columns)]
+    return read(dict.fromkeys([*scores, *({"score"} & {*columns})], pl.Float64())).lazy()

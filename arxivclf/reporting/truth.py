@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import codecs
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import orjson
 import polars as pl
 
+from arxivclf.corpus import parquet
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.snapshot import Snapshot, is_parquet
+from arxivclf.corpus.snapshot import Snapshot, is_parquet, lines_of
 from arxivclf.corpus.sources import Source, fetch, resolve
 from arxivclf.corpus.tasks import Label, Task, built_in, truth
 from arxivclf.errors import DataError
-from arxivclf.reporting.table import KEY, LabelsFile, keyed
+from arxivclf.reporting.table import KEY, LabelsFile, alike, keyed
+
+# What tells the columns of JSON lines.
+_FIRST_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -29,15 +35,22 @@ class Match:
     truth_alone: int
 
 
-def with_truth(table: pl.DataFrame, names: Sequence[str], path: str, naming: Naming) -> tuple[pl.DataFrame, Match]:
+def with_truth(
+    table: pl.DataFrame,
+    names: Sequence[str],
+    path: str,
+    naming: Naming,
+    categories: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[pl.DataFrame, Match]:
     """The table with the columns `<name>_truth` and, where the file has it, `title`, of the papers of the same id.
 
     `table` has `id` and may have `created`, which tells damaged ids. Ids of arXiv are the same in all their spellings;
-    of several rows of one paper the last tells its truth. A built-in label is told from categories, any other from a
-    column `<name>_truth` or `label`; `naming` is what a dump calls its columns. Raises DataError where no id is in
-    both, or where no label's truth is told.
+    of several rows of one paper the last tells its truth. A label is told from a column `<name>_truth`, or else from
+    `categories`, where those that make it true are given or built in, or from a column `label`; `naming` is what the
+    file calls its columns. Raises DataError where no id is in both, or where no label's truth is told.
     """
-    told = _told(path, names, naming).unique(KEY, keep="last", maintain_order=True)
+    own, told = alike(keyed(table), keyed(_told(path, _task(names, categories or {}), naming)))
+    told = told.drop("id", "created", strict=False).unique(KEY, keep="last", maintain_order=True)
     columns = [f"{name}_truth" for name in names]
     silent = [name for name, column in zip(names, columns, strict=True) if not told.get_column(column).count()]
     if len(silent) == len(names):
@@ -46,7 +59,7 @@ def with_truth(table: pl.DataFrame, names: Sequence[str], path: str, naming: Nam
             f"--truth {path}: tells no truth for {', '.join(names)}; it takes categories for a built-in task, or a"
             f" column {columns[0]}, or a column label{alone}"
         )
-    own = keyed(table).drop(*columns, strict=False)
+    own = own.drop(*columns, strict=False)
     if "title" in told.columns:
         own = own.drop("title", strict=False)
     both = own.join(told.with_columns(there=pl.lit(True)), on=KEY, how="left", maintain_order="left")
@@ -62,65 +75,83 @@ def with_truth(table: pl.DataFrame, names: Sequence[str], path: str, naming: Nam
     return both.drop(KEY, "there"), Match(path, matched, len(own) - matched, unlabelled)
 
 
-def _told(path: str, names: Sequence[str], naming: Naming) -> pl.DataFrame:
-    """The key, the truth of each label and, where it is there, the title of each paper of a file."""
+def _task(names: Sequence[str], categories: Mapping[str, Sequence[str]]) -> Task:
+    """What makes each label true: as its model has it, or else as the built-in label of that name."""
     known = {label.name: label for label in built_in().labels}
-    task = Task(tuple(known.get(name, Label(name, name, ())) for name in names))
-    columns = [f"{name}_truth" for name in names]
-    if _is_table(path):
-        table = LabelsFile.open(path)
-        if not set(columns).isdisjoint(table.columns):
-            return _of_table(table, task)
-    try:
-        return _of_dump(path, task, naming)
-    except DataError as error:
-        # Labels have no text, and so are no dump; their truth, or their categories, will do.
-        if not Path(path).is_file():
-            raise
-        try:
-            table = LabelsFile.open(path)
-        except DataError:
-            raise error from None
-        if "id" not in table.columns or {"categories", *columns}.isdisjoint(table.columns):
-            raise
-        return _of_table(table, task)
+    return Task(
+        tuple(
+            Label(name, name, tuple(categories[name])) if name in categories else known.get(name, Label(name, name, ()))
+            for name in names
+        )
+    )
 
 
-def _is_table(path: str) -> bool:
-    """Whether a file is Parquet or CSV, and no JSON lines, which may be too large to be looked into."""
+def _told(path: str, task: Task, naming: Naming) -> pl.DataFrame:
+    """The `id`, `created` if known, the truth of each label and, where it is there, the title of each paper."""
+    truths = {f"{name}_truth" for name in task.names}
+    there = _columns(path)
+    # Truths that somebody wrote down, or a table of ids without texts, are no dump, and may be CSV.
+    texts = {"abstract", "abstract_inverted_index", "text", naming.text}
+    if there is not None and (truths & there or not texts & there):
+        return _of_table(LabelsFile.open(path), task, naming)
+    return _of_dump(path, task, naming)
+
+
+def _columns(path: str) -> set[str] | None:
+    """The columns of a file on this disk; of JSON lines those of the first lines. None where there is no such file."""
     if not Path(path).is_file():
-        return False
-    if is_parquet(Source(path, Path(path))):
-        return True
-    with open(path, "rb") as file:
-        start = file.read(8).removeprefix(codecs.BOM_UTF8).lstrip()
-        return not start.startswith((b"{", b"\x1f\x8b", b"\x28\xb5"))
+        return None
+    source = Source(path, Path(path))
+    if is_parquet(source):
+        return set(parquet.schema(source))
+    try:
+        found: set[str] = set()
+        for line, _ in islice(lines_of(source), _FIRST_LINES):
+            row = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
+            if not isinstance(row, dict):
+                break
+            found |= set(row)
+        return found
+    except (orjson.JSONDecodeError, DataError):
+        return set(LabelsFile.open(path).columns)
 
 
-def _of_table(table: LabelsFile, task: Task) -> pl.DataFrame:
+def _of_table(table: LabelsFile, task: Task, naming: Naming) -> pl.DataFrame:
     columns = [f"{name}_truth" for name in task.names]
-    there = [name for name in ("id", "created", "title", "categories", *columns) if name in table.columns]
-    frame = table.read(there)
-    listed = pl.col("categories").cast(pl.String) if "categories" in there else pl.lit(None, pl.String)
-    papers = frame.with_columns(listed=listed, label=pl.lit(None, pl.String))
+    naming = naming.among(table.columns)
+    paper_id, label = naming.id or "id", naming.label or "label"
+    if paper_id not in table.columns:
+        raise DataError(
+            f"--truth {table.path}: no column {paper_id!r}; there are {', '.join(table.columns)}. --id-column names"
+            " another."
+        )
+    there = [name for name in ("created", "title", "categories", label, *columns) if name in table.columns]
+    frame = table.read([paper_id, *there], columns).rename({paper_id: "id"})
+    nothing = pl.lit(None, pl.String)
+    listed, said = (pl.col(name).cast(pl.String) if name in there else nothing for name in ("categories", label))
+    # As in a dump: a label counts where there are no categories, or where it was named.
+    said = said if naming.label is not None or "categories" not in there else nothing
+    listed = listed if naming.label is None else nothing
+    papers = frame.with_columns(listed=listed, label=said)
     answers = [series.rename(f"{series.name}_truth") for series in truth(task, papers)]
     own = frame.select(column for column in columns if column in there)
-    title = ["title"] if "title" in there else []
-    papers = keyed(frame).select(KEY, *title)
+    papers = frame.select("id", *(name for name in ("created", "title") if name in there))
     return papers.hstack([own.get_column(one.name) if one.name in own.columns else one for one in answers])
 
 
 def _of_dump(path: str, task: Task, naming: Naming) -> pl.DataFrame:
     parts = []
     rejects: Counter[str] = Counter()
+    # With a column that is named no id is a reject: what a damaged one means may be told by the labels.
+    named = replace(naming, id=naming.id or "id")
     with TemporaryDirectory() as folder:
         sources = tuple(fetch(resolve((path,)), Path(folder)))
-        for chunk in Snapshot(sources, naming).chunks():
+        for chunk in Snapshot(sources, named).chunks():
             rejects.update(row.reason for row in chunk.rejects)
             if not len(chunk.papers):
                 continue
             answers = [series.rename(f"{series.name}_truth") for series in truth(task, chunk.papers)]
-            parts.append(chunk.papers.select(pl.col("key").alias(KEY), "title").hstack(answers))
+            parts.append(chunk.papers.select("id", "created", "title").hstack(answers))
     if not parts:
         why = ", ".join(f"{count:,} {reason}" for reason, count in rejects.most_common())
         raise DataError(f"--truth {path}: no paper in it" + (f": {why}" if why else ""))

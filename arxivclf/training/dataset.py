@@ -16,7 +16,7 @@ import xxhash
 from arxivclf.config import TrainSettings
 from arxivclf.corpus import splits
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.ids import arxiv_key, count_restored
+from arxivclf.corpus.ids import arxiv_key, count_restored, month_of
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.snapshot import Chunk, Snapshot
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
@@ -327,8 +327,11 @@ def _weak_negatives(papers: pl.DataFrame, task: Task, training_papers: int, sett
 
 
 def _age(papers: pl.DataFrame) -> pl.Series:
-    """The date of each paper, the first of January where only the year is known. DataError where nothing is."""
-    age = papers.select(pl.coalesce("created", pl.date(pl.col("year"), 1, 1))).to_series()
+    """The date of each paper, or the first day of what is known: of the month that its id tells, of the year.
+
+    DataError where nothing is known of any.
+    """
+    age = papers.select(pl.coalesce("created", month_of(pl.col("key")), pl.date(pl.col("year"), 1, 1))).to_series()
     if age.null_count() == len(age):
         raise DataError("--split time: no paper has a date or a year")
     return age
