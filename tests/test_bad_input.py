@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from conftest import error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
+from conftest import PAPERS, error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
 
 from arxivclf.errors import ArxivclfError, DataError, UsageError
 from arxivclf.model.folder import whole_folder
@@ -284,3 +284,70 @@ def test_the_process_itself_prints_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "Error: absent.parquet: no such file\n"
     assert done.stdout == ""
+
+
+def foreign(base: Path, folder: Path, **changes: Any) -> Path:
+    """A classifier that was not made here, with another configuration."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(3)
+    positions = changes.pop("max_position_embeddings", 128)
+    config = BertConfig.from_pretrained(base, num_labels=2, max_position_embeddings=positions)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder
+
+
+@pytest.mark.parametrize("positions", [40, 41, 128])
+def test_a_model_may_have_any_count_of_places(
+    cli: Callable[..., Result], tiny_base: Path, tmp_path: Path, positions: int
+) -> None:
+    """Batches are a little wider than their longest paper, and no wider than the model has places for."""
+    folder = foreign(tiny_base, tmp_path / "short", max_position_embeddings=positions)
+    done = cli("label", PAPERS, "--model", folder, "-o", "x.parquet", "--limit", 50)
+    assert done.exit_code == 0, done.output
+    trained = cli("train", PAPERS, "--base", folder, "--epochs", 0.1, "-o", "m", "--since", 1990, "-q")
+    assert trained.exit_code == 0, trained.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"id2label": {"1": "a", "2": "b"}}, "the labels of its id2label are not numbered from 0 on"),
+        ({"max_position_embeddings": 8}, "reads 0 tokens of a paper, but 8 at least are needed"),
+        ({"attn_implementation": "some-org/some-kernel"}, "refused, for config.json asks for code from a hub"),
+        ({"_experts_implementation": "some-org/some-kernel"}, "refused, for config.json asks for code from a hub"),
+    ],
+    ids=str,
+)
+def test_a_model_that_cannot_be_used_says_why(
+    cli: Callable[..., Result], tiny_base: Path, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    folder = foreign(tiny_base, tmp_path / "odd", **changes)
+    assert says in error_line(cli("label", PAPERS, "--model", folder, "-o", "x.parquet"), 1)
+
+
+@pytest.mark.parametrize("target", ["empty", "nothing"])
+def test_a_link_to_no_model_fails_before_the_training(cli: Callable[..., Result], target: str) -> None:
+    Path("empty").mkdir()
+    Path("link").symlink_to(target)
+    said = error_line(cli("train", PAPERS, "--base", "none", "-o", "link", "--since", 1990), 2)
+    assert "link: a link, and to no model of ours" in said
+    assert Path("link").is_symlink()
+
+
+def test_a_model_in_the_place_of_a_dump(cli: Callable[..., Result], model: Path) -> None:
+    assert f"is a model; --model {model} labels with it" in error_line(cli("label", model), 2)
+
+
+@pytest.mark.parametrize("file", ["arxivclf.toml", "mine.toml"])
+def test_a_settings_file_may_begin_with_a_byte_order_mark(cli: Callable[..., Result], file: str) -> None:
+    """As Windows' editors write it."""
+    text = "[train]\nseed = 3\n" if file == "arxivclf.toml" else '[labels.mine]\ncategories = ["cs.LG"]\n'
+    Path(file).write_text("\ufeff" + text, encoding="utf-8")
+    how = () if file == "arxivclf.toml" else ("--task", file)
+    done = cli("train", PAPERS, "--base", "none", "--since", 1990, "-q", *how)
+    assert done.exit_code == 0, done.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import error_line, paper, write_jsonl
+from conftest import PAPERS, error_line, paper, write_jsonl
 
 from arxivclf import report
+from arxivclf.corpus.columns import Naming
 from arxivclf.errors import DataError
 from arxivclf.reporting.metrics import Confusion
 
@@ -167,3 +169,91 @@ def test_any_table_with_a_score_and_a_truth(form: str, tmp_path: Path, cli: Call
     assert "labelled from a score of 0.5 on" in " ".join(cli("report", path).stdout.split())
     frame.rename({"score": "maps_score", "truth": "maps_truth"}).write_parquet(tmp_path / "y.parquet")
     assert report(tmp_path / "y.parquet").labels[0].name == "maps"
+
+
+def damaged(paper_id: str) -> str:
+    """An id after it was a number."""
+    return str(float(paper_id))
+
+
+@pytest.mark.parametrize("with_dates", ["labels", "truth", "neither"])
+def test_a_damaged_id_without_a_date_is_told_by_the_other_file(tmp_path: Path, with_dates: str) -> None:
+    """The same papers, whichever of the two lost its zeros, or its dates."""
+    frame = labels().with_columns(ai_truth=pl.col("ai"))
+    lost = frame.with_columns(pl.col("id").map_elements(damaged, pl.String))
+    assert lost["id"].str.len_chars().min() < 10
+    for one, other in ((frame, lost), (lost, frame), (lost, lost)):
+        dated = {"labels": one, "truth": other}.get(with_dates)
+        one.select(c for c in one.columns if c != "created" or one is dated).write_parquet(tmp_path / "x.parquet")
+        other.select("id", "ai_truth", *(["created"] if other is dated else [])).write_csv(tmp_path / "truth.csv")
+        found = report(tmp_path / "x.parquet", truth=str(tmp_path / "truth.csv"))
+        assert found.match is not None
+        assert (found.match.papers, found.match.labels_alone, found.match.truth_alone) == (40, 0, 0)
+        assert found.labels[0].confusion == Confusion(10, 0, 0, 30)
+
+
+@pytest.mark.parametrize("form", ["csv", "semicolons", "parquet", "jsonl", "jsonl.gz"])
+@pytest.mark.parametrize("column", ["ai_truth", "label", "categories", "gold"])
+def test_a_table_of_ids_tells_it_in_every_form(file: Path, tmp_path: Path, form: str, column: str) -> None:
+    right = (np.arange(40) % 2 == 0).tolist()
+    told = ["cs.LG" if one else "hep-th" for one in right] if column == "categories" else right
+    table = pl.DataFrame({"paper": labels()["id"], column: told})
+    path = tmp_path / f"truth.{form}"
+    if form == "parquet":
+        table.write_parquet(path)
+    elif form.startswith("jsonl"):
+        lines = "".join(json.dumps(row) + "\n" for row in table.to_dicts()).encode()
+        path.write_bytes(gzip.compress(lines) if form.endswith("gz") else lines)
+    else:
+        table.write_csv(path, separator=";" if form == "semicolons" else ",")
+
+    naming = Naming("paper", label="gold" if column == "gold" else None)
+    assert report(file, truth=str(path), naming=naming).labels[0].confusion == Confusion(10, 0, 10, 20)
+    with pytest.raises(DataError, match=r"no column 'id'.*--id-column"):
+        report(file, truth=str(path))
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+def test_a_truth_that_was_written_down_goes_before_categories(file: Path, tmp_path: Path, form: str) -> None:
+    """Also in a file that could be a dump."""
+    rows = [
+        {"id": one, "title": "A", "abstract": "B", "categories": "hep-th", "ai_truth": n % 4 == 0}
+        for n, one in enumerate(labels()["id"])
+    ]
+    path, table = tmp_path / f"gold.{form}", pl.DataFrame(rows)
+    {"parquet": table.write_parquet, "jsonl": table.write_ndjson, "csv": table.write_csv}[form](path)
+    assert report(file, truth=str(path)).labels[0].confusion == Confusion(10, 0, 0, 30)
+
+
+def test_a_label_is_true_as_its_own_task_has_it(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """And not as the built-in one of the same name, in a model folder as in labels."""
+    Path("mine.toml").write_text('[labels.ai]\ncategories = ["hep-th"]\n[labels.quantum]\ncategories = ["quant-ph"]\n')
+    made = cli("train", PAPERS, "--task", "mine.toml", "--base", "none", "--since", "1990", "-o", "m", "-q")
+    assert made.exit_code == 0, made.output
+    for output in ("x.parquet", "x.csv"):
+        assert cli("label", PAPERS, "--model", "m", "-o", output, "-q").exit_code == 0
+    for labelled in ("x.parquet", "x.csv", "m"):
+        own, other = (
+            json.loads(cli("report", labelled, "--format", "json", *truth).stdout)["labels"]
+            for truth in ((), ("--truth", PAPERS))
+        )
+        assert [one["confusion"] for one in own] == [one["confusion"] for one in other]
+        assert [one["label"] for one in other] == ["ai", "quantum"]
+
+
+def test_what_was_kept_is_no_label(cli: Callable[..., Result]) -> None:
+    rows = [
+        paper(f"2101.{n:05d}", altmetric_score=n * 10, journal_truth="maybe", categories="cs.LG" if n % 2 else "hep-th")
+        for n in range(1, 60)
+    ]
+    write_jsonl(Path("dump.jsonl"), rows)
+    for output in ("x.parquet", "x.csv", "x.jsonl"):
+        how = ("--keep", "altmetric_score", "--keep", "journal_truth", "-o", output, "-q")
+        assert cli("label", "dump.jsonl", "--model", "bundled", *how).exit_code == 0
+        shown = cli("report", output, "--label", "ai", "--by", "journal_truth", "--format", "json")
+        assert shown.exit_code == 0, shown.output
+        assert json.loads(shown.stdout)["labels"][0]["slices"]["journal_truth"][0]["value"] == "maybe"
+        assert "no label 'altmetric'" in error_line(cli("report", output, "--label", "altmetric"), 2)
+    table = pl.DataFrame({"ai_score": [0.9, 0.2], "ai_truth": ["yes", "no"], "confidence_score": ["high", "low"]})
+    table.write_csv("theirs.csv")
+    assert report("theirs.csv").labels[0].confusion == Confusion(1, 0, 0, 1)

@@ -29,8 +29,8 @@ CHUNK_ROWS = 8_192
 
 _CHECKED_ROWS = 100
 _BUFFER = 1 << 18
-# Of what a few kilobytes may unpack to, the most that is in memory at once is some 60 MB.
-_PACKED_AT_ONCE = 1 << 11
+# Half a kilobyte may unpack to some 20 MB, of which there are three in memory for a moment.
+_PACKED_AT_ONCE = 1 << 9
 _BROKEN = (EOFError, OSError, zlib.error, zstandard.ZstdError)
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 

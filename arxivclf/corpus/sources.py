@@ -30,6 +30,10 @@ _SCHEMES = ("s3://", "gs://", "hf://")
 _BLOCK = 1 << 20
 
 
+# Of a model folder, which has JSON of its own.
+_MODEL_FILE = "arxivclf.json"
+
+
 @dataclass(frozen=True)
 class Source:
     """One file of a dump: the name that the user knows it by, and the path where its bytes are."""
@@ -126,6 +130,8 @@ def _resolve_one(path: str) -> list[str]:
     if Path(path).is_file():
         return [path]
     if Path(path).is_dir():
+        if (Path(path) / _MODEL_FILE).exists():
+            raise UsageError(f"{path}: is a model; --model {path} labels with it")
         names = sorted(str(entry) for entry in Path(path).iterdir() if entry.is_file() and is_dump(entry.name))
         if not names:
             raise DataError(

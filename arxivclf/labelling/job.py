@@ -185,10 +185,17 @@ def _differences(ours: Job, theirs: Job) -> str:
         mine, other = ours.get(name), theirs.get(name)
         if isinstance(mine, dict) and isinstance(other, dict):
             unequal = [key for key in mine | other if mine.get(key) != other.get(key)]
-            found += [f"{key} ({other.get(key)} then, {mine.get(key)} now)" for key in unequal]
+            found += [_unequal(name, key, other.get(key), mine.get(key)) for key in unequal]
         elif mine != other:
             found.append(_of_models(mine or (), other or ()) if name == "models" else f"the {name}")
     return ", ".join(found)
+
+
+def _unequal(table: str, key: str, then: Any, now: Any) -> str:
+    if table == "categories":
+        then, now = (" ".join(one or ()) or "nothing" for one in (then, now))
+        return f"what makes {key} true ({then} then, {now} now)"
+    return f"{key} ({then} then, {now} now)"
 
 
 def _of_models(ours: Sequence[Mapping[str, str]], theirs: Sequence[Mapping[str, str]]) -> str:

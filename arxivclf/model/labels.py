@@ -70,4 +70,7 @@ def _as(column: pl.Series, kind: pl.DataType) -> pl.Series:
     if kind == pl.String() and column.dtype.is_nested():
         texts = [None if value is None else orjson.dumps(value, default=str).decode() for value in column.to_list()]
         return pl.Series(texts, dtype=pl.String)
+    if kind == pl.String() and column.dtype == pl.Binary:
+        # Text in another file; what is none here must not end the run.
+        return pl.Series([None if value is None else value.decode("utf-8", "replace") for value in column.to_list()])
     return column.cast(kind)
