@@ -345,6 +345,25 @@ def test_what_is_excluded_takes_no_part(cli: Callable[..., Result]):
     assert sum(kept[side]["papers"] for side in ("train", "validation", "test")) == len(rows) - 50
 
 
+@pytest.mark.parametrize("form", ["ids.jsonl", "ids.parquet", "labels.parquet", "damaged.jsonl"])
+def test_what_is_excluded_may_be_a_list_of_ids(cli: Callable[..., Result], form: str):
+    """Labels too, and ids that were numbers once."""
+    rows = [json.loads(line) for line in PAPERS.read_text().splitlines()]
+    plain = [row["id"] for row in rows if row["id"].startswith("2") and row["id"].endswith("0")]
+    assert len(plain) > 5
+    if form == "damaged.jsonl":
+        write_jsonl(Path(form), [{"id": str(float(one)), "categories": "cs.LG"} for one in plain])
+    elif form == "ids.jsonl":
+        write_jsonl(Path(form), [{"id": one} for one in plain])
+    else:
+        pl.DataFrame(
+            {"id": plain, **({"ai_score": [0.5] * len(plain)} if form == "labels.parquet" else {})}
+        ).write_parquet(form)
+
+    assert cli("train", PAPERS, *ALONE[:-1], "--exclude", form, "-o", "model").exit_code == 0
+    assert json.loads(Path("model/arxivclf.json").read_text())["papers"]["excluded"] == len(plain)
+
+
 def test_what_is_excluded_neither_validates_nor_counts_as_negative(tmp_path: Path):
     def gather(**how: Any) -> Dataset:
         settings = TrainSettings((str(write_jsonl(tmp_path / "dump.jsonl", papers(300))),), **how)

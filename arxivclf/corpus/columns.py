@@ -40,13 +40,15 @@ Wanted = Callable[[int], bool]
 class Naming:
     """The columns that a dump calls otherwise, as the user named them; None where the usual name holds.
 
-    With `if_there` a name counts for those files alone that have such a column.
+    With `if_there` a name counts for those files alone that have such a column. Without `texts` a file may be a list of
+    ids.
     """
 
     id: str | None = None
     text: str | None = None
     label: str | None = None
     if_there: bool = False
+    texts: bool = True
 
     @classmethod
     def of(cls, settings: TrainSettings | LabelSettings, if_there: bool = False) -> Naming:
@@ -58,7 +60,7 @@ class Naming:
         if not self.if_there:
             return self
         own, text, label = (name if name in there else None for name in (self.id, self.text, self.label))
-        return Naming(own, text, label)
+        return Naming(own, text, label, texts=self.texts)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ class Columns:
         names: dict[str, str | None] = dict.fromkeys(RAW)
         names["id"] = must(naming.id or "id", "--id-column")
         inverted = naming.text is None and "abstract_inverted_index" in there and "abstract" not in there
-        if naming.text is not None:
+        if not naming.texts:
+            pass
+        elif naming.text is not None:
             names["text"] = must(naming.text, "--text-column")
         elif inverted:
             names["title"], names["abstract"] = first("title", "display_name"), "abstract_inverted_index"
@@ -117,6 +121,11 @@ class Columns:
             must(column, "--keep")
         arxiv = names["categories"] is not None and naming.id is None
         return cls(names, tuple(name for name in _DATED if name in there), tuple(keep), inverted, arxiv)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether there are texts at all: else it is a list of ids."""
+        return any(self.names[name] is not None for name in ("title", "abstract", "text"))
 
     @property
     def used(self) -> list[str]:
@@ -185,7 +194,7 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
         .then(pl.lit(NO_ID))
         .when(pl.col("key").is_null())
         .then(pl.lit(MALFORMED_ID))
-        .when(pl.all_horizontal(pl.col("title", "abstract", "text").is_null()))
+        .when(pl.lit(columns.has_texts) & pl.all_horizontal(pl.col("title", "abstract", "text").is_null()))
         .then(pl.lit(NO_TEXT))
     )
     label, listed = pl.col("label"), pl.col("categories")

@@ -124,12 +124,12 @@ def check(settings: TrainSettings) -> None:
     """Raise DataError or UsageError at once if one of the files that a training reads cannot be read, or is missing."""
     if settings.validation_label is not None and settings.validation is None:
         raise UsageError(f"validation-label {settings.validation_label}: there is no --validation set that it is of")
-    for paths in (
-        settings.snapshots,
-        *((path,) for path in (settings.validation, settings.weak_negatives, settings.exclude) if path),
-    ):
+    others = Naming.of(settings, if_there=True)
+    files = [(settings.snapshots, Naming.of(settings))]
+    files += [((path,), others) for path in (settings.validation, settings.weak_negatives) if path]
+    files += [((settings.exclude,), _of_ids(settings))] if settings.exclude else []
+    for paths, naming in files:
         names = [name for name in resolve(paths) if name != STANDARD_INPUT and not is_remote(name)]
-        naming = Naming.of(settings, if_there=paths != settings.snapshots)
         Snapshot(tuple(Source(name, Path(name)) for name in names), naming).check()
 
 
@@ -182,7 +182,7 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
 
     left_out = pl.lit(False)
     if settings.exclude is not None:
-        parts = [chunk.papers for chunk in read("what is left out", [settings.exclude], Naming.of(settings, True))]
+        parts = [chunk.papers for chunk in read("what is left out", [settings.exclude], _of_ids(settings))]
         if parts:
             left_out = pl.col("key").is_in(_keys_of(pl.concat(parts)).implode())
         counts["excluded"] = int(chosen.select(left_out.sum()).item())
@@ -257,6 +257,11 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     for side, its_papers in ((TRAIN, dataset.train), (VALIDATION, validated), (TEST, tested)):
         _check_classes(side, its_papers)
     return dataset
+
+
+def _of_ids(settings: TrainSettings) -> Naming:
+    """What is left out may be ids alone, and damaged ones without dates."""
+    return Naming(settings.id_column or "id", if_there=True, texts=False)
 
 
 def _keys_of(papers: pl.DataFrame) -> pl.Series:
