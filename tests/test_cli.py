@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import polars as pl
 import pytest
 from click.testing import Result
 from conftest import EXAMPLES, error_line
@@ -261,3 +262,16 @@ def test_imports_run_downwards_only() -> None:
             imported = {part[1] for part in parts if part[0] == "arxivclf" and len(part) > 1} - {"__version__"}
             assert imported <= may | ground | {room}, path
             assert room not in ("corpus", "reporting") or not {"torch", "click"} & {part[0] for part in parts}, path
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("taks", "tasks"), ("lable", "label"), ("frobnicate", None)])
+def test_a_command_that_was_mistyped(cli: Callable[..., Result], typed: str, meant: str | None) -> None:
+    said = error_line(cli(typed), 2)
+    assert f"No such command {typed!r}" in said
+    assert ("Did you mean" in said) is (meant is not None)
+    assert meant is None or f"Did you mean {meant!r}?" in said
+
+
+def test_an_error_does_not_command_a_terminal(cli: Callable[..., Result]) -> None:
+    pl.DataFrame({"\x1b]0;owned\x07x_score": [0.5]}).write_parquet("x.parquet")
+    assert "no label 'zz'; there are ]0;ownedx" in error_line(cli("report", "x.parquet", "--label", "zz"), 2)

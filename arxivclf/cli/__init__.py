@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -13,6 +15,7 @@ import click
 from arxivclf import __version__
 from arxivclf.errors import ArxivclfError
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COMMANDS = ("train", "label", "merge", "report", "tasks", "push")
 
 
@@ -27,6 +30,14 @@ class Program(click.Group):
             return None
         command: click.Command = import_module(f"arxivclf.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = get_close_matches(args[0], _COMMANDS, 1) if args[0] not in _COMMANDS else []
+        if near:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         extra["standalone_mode"] = False
@@ -65,7 +76,8 @@ class Program(click.Group):
 
 
 def _stop(message: str, exit_code: int) -> NoReturn:
-    click.echo("Error: " + " ".join(message.split()), err=True)
+    # Names of files and columns may hold what a terminal would obey.
+    click.echo("Error: " + _CONTROL.sub("", " ".join(message.split())), err=True)
     sys.exit(exit_code)
 
 
