@@ -30,10 +30,10 @@ HOSTILE = '<script>alert(1)</script> & "quotes" <img src=x onerror=alert(2)>'
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of two labels, with slices and papers, one of them with a hostile title.
 
-    One category has more than a thousand papers, and more have false positives than false negatives.
+    One category has more than a thousand papers, and more have false negatives than false positives.
     """
     folder = tmp_path_factory.mktemp("page")
-    few = pl.when(pl.col("ai_truth") & ~pl.col("ai")).then(pl.lit("hep-th"))
+    few = pl.when(~pl.col("ai_truth") & pl.col("ai")).then(pl.lit("hep-th"))
     often = pl.when(pl.int_range(pl.len()) < 1_100).then(pl.lit("cs.LG")).otherwise("categories")
     frame = labels_of().with_columns(categories=few.otherwise(often))
     frame = frame.with_columns(
@@ -140,7 +140,7 @@ def test_a_number_is_what_is_one_as_a_whole(page: Any) -> None:
     assert column(1) == ["Zoo", "3D vision", "2021-05-01", "2021-04-30", "(none)", "12 days", "9 days"]
     table = page.locator("table", has=page.get_by_text("By primary")).first
     table.get_by_role("button", name="papers").click()
-    assert "1,0" in column(2)[-1]
+    assert column(2)[-1].startswith("1,")
     assert column(2) == sorted(column(2), key=lambda text: int(text.replace(",", "")))
 
 
