@@ -127,12 +127,12 @@ def of(path: Path, **columns: Any) -> Path:
 
 
 def test_the_truth_is_the_seconds_or_else_the_firsts(tmp_path: Path) -> None:
-    first = of(tmp_path / "a", ai=[True] * 4, ai_truth=[True, False, True, None])
-    second = of(tmp_path / "b", ai=[False] * 4, ai_truth=pl.Series([False, True, None, None]))
+    first = of(tmp_path / "a", ai=[True] * 4, ai_truth=[True, True, True, None])
+    second = of(tmp_path / "b", ai=[False] * 4, ai_truth=pl.Series([False, False, None, None]))
     judged = compare(first, second).labels[0].judgement
     assert judged is not None
-    assert (judged.first.true_positives, judged.first.false_positives) == (2, 1)
-    assert (judged.first_alone, judged.second_alone) == (2, 1)
+    assert (judged.first.true_positives, judged.first.false_positives) == (1, 2)
+    assert (judged.first_alone, judged.second_alone) == (1, 2)
 
 
 def test_slices_go_by_the_share_that_changed(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_more_of_later_years_is_told_from_more_within_a_year(tmp_path: Path) -> 
         ((10, 500), (0.02, 0.05), 10),
         ((20, 20), (0.02, 0.05), 20),
         ((200, 100), (0.01, 0.01), 10),
+        ((5, 50), (0.5, 0.5), 20),
     ],
 )
 def test_the_interval_within_strata_covers_what_it_should(
@@ -113,10 +114,21 @@ def test_the_interval_within_strata_covers_what_it_should(
     assert 0.93 < held / 2_000 < 0.975
 
 
+def test_what_strata_have_apart_is_no_doubt() -> None:
+    """Of years that differ much from each other, but not between the dumps, the interval is as narrow as they are."""
+    random = np.random.default_rng(9)
+    shares, held = np.array([0.02, 0.98] * 10), 0
+    for _ in range(2_000):
+        first, second = ([(n, int(hits)) for hits in random.binomial(n, shares)] for n in (30, 400))
+        found = difference_within(list(zip(first, second, strict=True)))
+        held += found.low <= 0 <= found.high
+    assert 0.93 < held / 2_000 < 0.975
+
+
 def test_the_interval_within_strata_at_its_ends() -> None:
     """One stratum is Newcombe's; no bound is beyond what a difference can be; none is had of strata of one alone."""
     found, plain = difference_within([((80, 48), (70, 56))]), difference_of_shares(wilson(48, 80), wilson(56, 70))
-    assert vars(found) == pytest.approx(vars(plain), abs=0.002)
+    assert vars(found) == pytest.approx(vars(plain))
     for pairs in ([((3, 0), (2, 2)), ((1, 0), (5, 5))], [((3, 3), (2, 0)), ((7, 7), (11, 0))]):
         found = difference_within(pairs)
         assert -1 <= found.low < found.high <= 1
@@ -194,13 +206,15 @@ def test_words_of_held_out_papers_are_not_known(tmp_path: Path) -> None:
 
 
 def test_the_stability_index_by_hand() -> None:
+    """Scores with few digits, so that several are where one tenth ends, and two tenths end at one."""
     random = np.random.default_rng(8)
-    before, now = random.random(1_000).astype(np.float32), random.beta(2, 3, 400).astype(np.float32)
-    edges = [float(np.quantile(before, tenth / 10)) for tenth in range(1, 10)]
-    index = 0.0
-    for place in range(10):
+    before, now = (np.round(one, 1).astype(np.float32) for one in (random.beta(2, 2, 1_000), random.beta(2, 3, 400)))
+    edges = sorted({float(np.quantile(before, tenth / 10)) for tenth in range(1, 10)})
+    index, bins = 0.0, len(edges) + 1
+    assert bins < 10
+    for place in range(bins):
         counts = [sum(bisect_right(edges, float(one)) == place for one in scores) for scores in (before, now)]
-        p, q = (counts[0] + 0.5) / 1_005, (counts[1] + 0.5) / 405
+        p, q = (counts[0] + 0.5) / (1_000 + bins / 2), (counts[1] + 0.5) / (400 + bins / 2)
         index += (q - p) * np.log(q / p)
     assert index > 0.1
     assert _stability(before, now) == pytest.approx(index)

@@ -126,10 +126,11 @@ def difference_within(pairs: Sequence[tuple[tuple[int, int], tuple[int, int]]]) 
 
 def _standardised(weights: Counts, papers: Counts, hits: Counts) -> Interval:
     """A weighted mean of the shares of strata, of weights that add up to 1."""
-    # One hit and one miss, shared out: the variance of a stratum without hits is not 0, that of many not all theirs.
+    # One hit and one miss, shared out by weight, or strata without hits would have no variance; one of each for each
+    # stratum would be many. A paper less (none for one stratum), or that of small strata would be too small.
     shares = (hits + weights) / (papers + 2 * weights)
     mean = float((weights * shares).sum())
-    variance = float((weights**2 * shares * (1 - shares) / papers).sum())
+    variance = float((weights**2 * shares * (1 - shares) / (papers - 1 + weights)).sum())
     like = mean * (1 - mean) / variance
     # What rounding adds to a share of 0 or 1 must not show.
     return wilson(min(1.0, float((weights * (hits / papers)).sum())) * like, like)
