@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -116,6 +117,53 @@ def test_one_file_differs_from_itself_by_nothing(files: tuple[Path, Path]) -> No
     assert (ai.agreement.value, ai.kappa) == (1.0, 1.0)
 
 
+def of(path: Path, **columns: Any) -> Path:
+    """Labels of ai, with one id for each; scores are those of the labels where none are given."""
+    frame = pl.DataFrame({"id": [f"2001.{n:05d}" for n in range(1, len(columns["ai"]) + 1)], **columns})
+    if "ai_score" not in columns:
+        frame = frame.with_columns(ai_score=pl.col("ai").cast(pl.Float32))
+    frame.write_parquet(path)
+    return path
+
+
+def test_the_truth_is_the_seconds_or_else_the_firsts(tmp_path: Path) -> None:
+    first = of(tmp_path / "a", ai=[True] * 4, ai_truth=[True, True, True, None])
+    second = of(tmp_path / "b", ai=[False] * 4, ai_truth=pl.Series([False, False, None, None]))
+    judged = compare(first, second).labels[0].judgement
+    assert judged is not None
+    assert (judged.first.true_positives, judged.first.false_positives) == (1, 2)
+    assert (judged.first_alone, judged.second_alone) == (1, 2)
+
+
+def test_slices_go_by_the_share_that_changed(tmp_path: Path) -> None:
+    """Two of three are more than ten of a hundred."""
+    first = of(tmp_path / "a", ai=[True] * 103)
+    fields = ["many"] * 100 + ["few"] * 3
+    second = of(tmp_path / "b", ai=[False] * 10 + [True] * 91 + [False] * 2, field=fields)
+    ((_, changes),) = compare(first, second, by=["field"]).labels[0].slices
+    assert [(one.value, one.lost, one.gained) for one in changes] == [("few", 2, 0), ("many", 10, 0)]
+
+
+def test_draws_without_a_figure_count_for_nothing(tmp_path: Path) -> None:
+    """One paper of thirty is labelled at first: of many draws it is not one, and they have no precision."""
+    truth = [True] * 10 + [False] * 20
+    first = of(tmp_path / "a", ai=[True] + [False] * 29, ai_truth=truth)
+    second = of(tmp_path / "b", ai=[True] * 8 + [False] * 20 + [True] * 2, ai_truth=truth)
+    judged = compare(first, second).labels[0].judgement
+    assert judged is not None
+    precision = judged.differences[FIGURES.index("precision")]
+    assert precision.value == pytest.approx(-0.2)
+    assert -1 <= precision.low < precision.value < precision.high <= 0
+
+
+def test_papers_without_a_score_have_no_change_of_it(tmp_path: Path) -> None:
+    first = of(tmp_path / "a", ai=[True] * 4, ai_score=[0.9, 0.8, 0.7, 0.6])
+    second = of(tmp_path / "b", ai=[False] * 4, ai_score=[float("nan"), None, 0.1, 0.4])
+    (ai,) = compare(first, second, changed=4).labels
+    assert ai.whole.lost == 4
+    assert [one.id for one in ai.papers] == ["2001.00003", "2001.00004"]
+
+
 def test_without_truth_there_is_agreement(tmp_path: Path, cli: Callable[..., Result]) -> None:
     for name, frame in zip(("old", "new"), pair(), strict=True):
         frame.drop("ai_truth").write_parquet(tmp_path / f"{name}.parquet")
@@ -134,7 +182,7 @@ def test_the_screen(files: tuple[Path, Path], cli: Callable[..., Result]) -> Non
     assert max(map(len, shown.stdout.splitlines()[2:])) <= 80
     words = " ".join(shown.stdout.split())
     assert "2,750 papers in both, 100 before alone, 150 now alone" in words
-    assert "they are right more often now (McNemar, exact, p = " in words
+    assert "they are right more often now (McNemar, exact, p below 1e-15)" in words
     assert words.count("arxiv.org/abs/18") == 2
 
 

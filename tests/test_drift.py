@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from arxivclf.errors import DataError, UsageError
-from arxivclf.reporting.drift import _kolmogorov_smirnov, _stability, drift
+from arxivclf.reporting.drift import LabelDrift, _kolmogorov_smirnov, _stability, drift
 from arxivclf.reporting.intervals import difference_of_shares, difference_within, wilson
+from arxivclf.reporting.unjudged import Share
 
 
 def dumps(papers: int = 2_000, more: float = 0.0) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -74,6 +76,7 @@ def test_more_of_later_years_is_told_from_more_within_a_year(tmp_path: Path) -> 
     assert ai.within_years.value == pytest.approx(0)
     assert ai.within_years.low < 0 < ai.within_years.high
     assert "; within years +0.0 points, " in ai.verdict
+    assert ", of 1,000 papers of years in both)" in ai.verdict
     more = {2010: 0.2, 2015: 0.3, 2019: 0.5}
     by_years({2010: 100, 2015: 300, 2019: 600, 2020: 50}, more | {2020: 1.0}, 5_001).write_parquet(
         tmp_path / "m.parquet"
@@ -82,19 +85,139 @@ def test_more_of_later_years_is_told_from_more_within_a_year(tmp_path: Path) -> 
     assert ai.within_years is not None
     assert ai.within_years.value == pytest.approx(0.1)
     assert ai.within_years.low > 0
+    assert (ai.now.papers, ai.papers_within_years) == (1_050, 1_000)
 
 
-def test_the_interval_within_strata_covers_what_it_should() -> None:
-    """Of 2,000 pairs of dumps with a known difference in two strata, some 95 % have it in theirs."""
+@pytest.mark.parametrize(
+    ("papers", "shares", "strata"),
+    [
+        ((200, 80), (0.15, 0.2), 2),
+        ((10, 500), (0.02, 0.05), 10),
+        ((20, 20), (0.02, 0.05), 20),
+        ((200, 100), (0.01, 0.01), 10),
+        ((5, 50), (0.5, 0.5), 20),
+    ],
+)
+def test_the_interval_within_strata_covers_what_it_should(
+    papers: tuple[int, int], shares: tuple[float, float], strata: int
+) -> None:
+    """Of 2,000 pairs of dumps with a known difference in each stratum, some 95 % have it in theirs."""
     random = np.random.default_rng(9)
-    held = 0
+    held, known = 0, shares[1] - shares[0]
     for _ in range(2_000):
-        first, second = random.binomial([200, 100], [0.1, 0.3]), random.binomial([80, 160], [0.15, 0.35])
-        pairs = list(zip(zip((200, 100), first, strict=True), zip((80, 160), second, strict=True), strict=True))
+        first, second = (
+            [(count, int(hits)) for hits in random.binomial(count, share, strata)]
+            for count, share in zip(papers, shares, strict=True)
+        )
+        found = difference_within(list(zip(first, second, strict=True)))
+        held += found.low <= known <= found.high
+    assert 0.93 < held / 2_000 < 0.975
+
+
+def test_what_strata_have_apart_is_no_doubt() -> None:
+    """Of years that differ much from each other, but not between the dumps, the interval is as narrow as they are."""
+    random = np.random.default_rng(9)
+    shares, held = np.array([0.02, 0.98] * 10), 0
+    for _ in range(2_000):
+        first, second = ([(n, int(hits)) for hits in random.binomial(n, shares)] for n in (30, 400))
+        found = difference_within(list(zip(first, second, strict=True)))
+        held += found.low <= 0 <= found.high
+    assert 0.93 < held / 2_000 < 0.975
+
+
+def test_the_interval_within_strata_at_its_ends() -> None:
+    """One stratum is Newcombe's; no bound is beyond what a difference can be; none is had of strata of one alone."""
+    found, plain = difference_within([((80, 48), (70, 56))]), difference_of_shares(wilson(48, 80), wilson(56, 70))
+    assert vars(found) == pytest.approx(vars(plain))
+    for pairs in ([((3, 0), (2, 2)), ((1, 0), (5, 5))], [((3, 3), (2, 0)), ((7, 7), (11, 0))]):
         found = difference_within(pairs)
-        held += found.low <= 0.05 <= found.high
-    assert 0.93 < held / 2_000 < 0.97
+        assert -1 <= found.low < found.high <= 1
+        assert abs(found.value) == 1
     assert np.isnan(difference_within([((10, 5), (0, 0))]).value)
+
+
+def drifted(
+    p: float = 0.5, stability: float = 0.0, years: tuple[tuple[Share, Share], ...] = (), hits: tuple[int, int] = (2, 5)
+) -> LabelDrift:
+    """Ten papers before, and ten now, of which so many have the label."""
+    shares = [Share("all", 10, labelled) for labelled in hits]
+    difference = difference_of_shares(shares[0].share, shares[1].share)
+    return LabelDrift("ai", shares[0], shares[1], difference, years, 0.1, p, stability, None)
+
+
+def test_no_difference_seen_is_not_said_to_be_none() -> None:
+    assert drifted().verdict.startswith("no difference can be seen in how many papers have it (+30.0 points, ")
+    assert drifted(hits=(0, 9)).verdict.startswith("more papers have it than before (+90.0 points")
+    assert drifted(hits=(9, 0)).verdict.startswith("fewer papers have it than before (-90.0 points")
+
+
+@pytest.mark.parametrize(
+    ("p", "stability", "told"),
+    [
+        (0.05, 0.9, "nothing can be seen"),
+        (0.0499, 0.0999, "by a small shift"),
+        (0.01, 0.1, "by a moderate shift"),
+        (0.01, 0.2499, "by a moderate shift"),
+        (0.01, 0.25, "by a large shift"),
+    ],
+)
+def test_the_size_of_a_shift_is_told_where_there_is_one(p: float, stability: float, told: str) -> None:
+    verdict = drifted(p, stability).verdict
+    assert told in verdict
+    assert ("have drifted" in verdict) == (p < 0.05)
+
+
+def test_within_years_takes_two_years() -> None:
+    """Papers without a year are of none."""
+    one, other, none = ((Share(year, 10, 2), Share(year, 10, 5)) for year in ("2010", "2011", "(none)"))
+    assert drifted(years=(one,)).within_years is None
+    assert drifted(years=(one, none)).within_years is None
+    assert drifted(years=((one[0], Share("2010", 0, 0)), (Share("2011", 0, 0), other[1]))).within_years is None
+    both = drifted(years=(one, other, none))
+    assert both.within_years is not None
+    assert both.within_years.value == pytest.approx(0.3)
+    assert both.papers_within_years == 20
+    assert drifted(years=(one, (Share("2011", 0, 0), other[1]))).papers_within_years == 10
+
+
+def test_of_repeats_the_last_counts(tmp_path: Path) -> None:
+    frame = dumps()[0].head(2)
+    again = frame.with_columns(ai=pl.lit(True), ai_score=pl.lit(0.9, pl.Float32))
+    pl.concat([frame.with_columns(ai=pl.lit(False)), again]).write_parquet(tmp_path / "old.parquet")
+    frame.with_columns(id=pl.Series(["2001.00001", "2001.00002"])).write_parquet(tmp_path / "new.parquet")
+    (ai,) = drift(tmp_path / "old.parquet", tmp_path / "new.parquet").labels
+    assert (ai.before.papers, ai.before.labelled) == (2, 2)
+
+
+def test_words_of_held_out_papers_are_not_known(tmp_path: Path) -> None:
+    """Each paper has a word of its own beside one or two that others have."""
+
+    def own(n: int) -> str:
+        return "".join(chr(97 + n // 26**place % 26) for place in range(4))
+
+    for name, first in (("old", 0), ("new", 1_000)):
+        ids = [f"2001.{first + n:05d}" for n in range(200)]
+        titles = [f"graph {'theory' if n % 3 else ''} {own(first + n)}" for n in range(200)]
+        frame = pl.DataFrame({"id": ids, "title": titles, "ai": [True] * 200, "ai_score": [0.9] * 200})
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+    words = drift(tmp_path / "old.parquet", tmp_path / "new.parquet").words
+    assert words is not None
+    assert (words.unseen_before, words.unseen_now) == pytest.approx((7 / 18, 7 / 18), abs=0.03)
+
+
+def test_the_stability_index_by_hand() -> None:
+    """Scores with few digits, so that several are where one tenth ends, and two tenths end at one."""
+    random = np.random.default_rng(8)
+    before, now = (np.round(one, 1).astype(np.float32) for one in (random.beta(2, 2, 1_000), random.beta(2, 3, 400)))
+    edges = sorted({float(np.quantile(before, tenth / 10)) for tenth in range(1, 10)})
+    index, bins = 0.0, len(edges) + 1
+    assert bins < 10
+    for place in range(bins):
+        counts = [sum(bisect_right(edges, float(one)) == place for one in scores) for scores in (before, now)]
+        p, q = (counts[0] + 0.5) / (1_000 + bins / 2), (counts[1] + 0.5) / (400 + bins / 2)
+        index += (q - p) * np.log(q / p)
+    assert index > 0.1
+    assert _stability(before, now) == pytest.approx(index)
 
 
 def test_new_papers_are_set_against_all_earlier_ones(files: tuple[Path, Path, float]) -> None:
@@ -112,7 +235,7 @@ def test_new_papers_are_set_against_all_earlier_ones(files: tuple[Path, Path, fl
     assert ai.f1 is not None
     values = [f1_score(frame.get_column("ai_truth"), frame.get_column("ai")) for frame in (first, new)]
     assert [one.value for one in ai.f1] == pytest.approx([*values, values[1] - values[0]])
-    assert ai.f1[2].low < ai.f1[2].value < ai.f1[2].high
+    assert ai.f1[2] == difference_of_shares(ai.f1[0], ai.f1[1])
     if more:
         assert ai.p < 1e-4 < 0.05 < ai.difference.value
         assert ai.verdict.startswith("more papers have it")
@@ -120,7 +243,7 @@ def test_new_papers_are_set_against_all_earlier_ones(files: tuple[Path, Path, fl
         assert "small shift" in ai.verdict
     else:
         assert ai.p > 0.05
-        assert ai.verdict.startswith("as many papers have it")
+        assert ai.verdict.startswith("no difference can be seen in how many papers have it")
         assert "nothing can be seen" in ai.verdict
 
 
@@ -219,8 +342,11 @@ def test_every_form(files: tuple[Path, Path, float], cli: Callable[..., Result])
     found = json.loads(told["json"])
     assert found["kind"] == "drift"
     assert found["labels"][0]["verdict"] == known.verdict
+    assert known.within_years is not None
+    assert found["labels"][0]["within_years"]["papers"] == known.papers_within_years == 2_000
+    assert "ai,,,papers_within_years,2000,," in told["csv"]
     assert f"ai,,,difference,{known.difference.value}," in told["csv"]
     assert f"**ai**  {known.verdict}".replace("|", "") in told["markdown"]
     assert "| word that is new | papers |" in told["markdown"]
-    assert '<h2 id="ai">ai</h2>' in told["html"]
+    assert '<h2 id="section-1">ai</h2>' in told["html"]
     assert "transformer" in told["table"]

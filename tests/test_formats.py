@@ -147,7 +147,13 @@ def test_what_is_no_number_is_null(cli: Callable[..., Result], tmp_path: Path) -
         "method": "Wilson",
         "larger_class": None,
         "gate_alone": None,
+        "by_chance": None,
     }
+    error = ai["figures"]["calibration_error"]
+    assert (error["low"], error["high"], error["method"]) == (None, None, None)
+    assert error["value"] == pytest.approx(0.1)
+    # In nine draws of ten the paper is negative, as here; in the tenth the error is .9.
+    assert error["by_chance"] == pytest.approx(0.1 * 0.9 + 0.9 * 0.1, abs=0.03)
     for form in ("csv", "markdown", "table"):
         assert "nan" not in read(cli, tmp_path / "one.parquet", "--format", form)
 

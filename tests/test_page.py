@@ -19,6 +19,8 @@ from arxivclf import report
 from arxivclf.reporting.compare import compare
 from arxivclf.reporting.drift import drift
 from arxivclf.reporting.formats import as_html
+from arxivclf.reporting.page import page_of
+from arxivclf.reporting.tables import Named
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = '<script>alert(1)</script> & "quotes" <img src=x onerror=alert(2)>'
@@ -26,14 +28,24 @@ HOSTILE = '<script>alert(1)</script> & "quotes" <img src=x onerror=alert(2)>'
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of two labels, with slices and papers, one of them with a hostile title."""
+    """A page of two labels, with slices and papers, one of them with a hostile title.
+
+    One category has more than a thousand papers, and more have false negatives than false positives.
+    """
     folder = tmp_path_factory.mktemp("page")
-    frame = labels_of()
+    few = pl.when(~pl.col("ai_truth") & pl.col("ai")).then(pl.lit("hep-th"))
+    often = pl.when(pl.int_range(pl.len()) < 1_100).then(pl.lit("cs.LG")).otherwise("categories")
+    frame = labels_of().with_columns(categories=few.otherwise(often))
+    frame = frame.with_columns(
+        venue=pl.Series(["2021-05-01", "3D vision", "2021-04-30", "12 days", "", "9 days", "Zoo"] * 286).head(2_000)
+    )
     more = frame.select(pl.col("ai", "ai_score", "ai_truth").name.replace("ai", "cv"))
     frame = frame.hstack(more).with_columns(title=pl.lit(HOSTILE))
     frame.write_parquet(folder / "x.labels.parquet")
     path = folder / "x.html"
-    path.write_text(as_html(report(folder / "x.labels.parquet", by=["year", "primary"], errors=5, for_precision=[0.9])))
+    path.write_text(
+        as_html(report(folder / "x.labels.parquet", by=["year", "primary", "venue"], errors=5, for_precision=[0.9]))
+    )
     return path
 
 
@@ -115,6 +127,79 @@ def test_tables_sort(page: Any) -> None:
     assert heading.get_attribute("aria-sort") is None
 
 
+def test_a_number_is_what_is_one_as_a_whole(page: Any) -> None:
+    """Neither a date is nor a word that begins with digits; these go by letters, after all numbers."""
+    table = page.locator("table", has=page.get_by_text("By venue")).first
+
+    def column(place: int) -> list[str]:
+        return [text.strip() for text in table.locator(f"tbody tr :nth-child({place})").all_inner_texts()]
+
+    table.get_by_role("button", name="venue").click()
+    assert column(1) == ["9 days", "12 days", "(none)", "2021-04-30", "2021-05-01", "3D vision", "Zoo"]
+    table.get_by_role("button", name="venue").click()
+    assert column(1) == ["Zoo", "3D vision", "2021-05-01", "2021-04-30", "(none)", "12 days", "9 days"]
+    table = page.locator("table", has=page.get_by_text("By primary")).first
+    table.get_by_role("button", name="papers").click()
+    assert column(2)[-1].startswith("1,")
+    assert column(2) == sorted(column(2), key=lambda text: int(text.replace(",", "")))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1,234", "1234"),
+        ("1,234,567.5", "1234567.5"),
+        ("1,079 (10.2%)", "1079"),
+        ("12,345 - 20,000", "12345"),
+        ("0.8358 - 0.8677", "0.8358"),
+        ("10.2%", "10.2"),
+        ("+3.2", "+3.2"),
+        ("-0.5", "-0.5"),
+        ("4.63e-06", "4.63e-06"),
+        ("2021", "2021"),
+        ("1,23", None),
+        ("1,2345", None),
+        ("2021-05-01", None),
+        ("3D vision", None),
+        ("-", None),
+        ("", None),
+        ("arxiv.org/abs/2101.00001", None),
+    ],
+)
+def test_the_value_of_a_cell(text: str, value: str | None) -> None:
+    table = Named("x")
+    table.add_column("first")
+    table.add_column("second")
+    table.add_row("row", text)
+    found = re.search(r"<td([^>]*)>[^<]*</td></tr>", page_of("title", [table]))
+    assert found is not None
+    told = re.search(r'data-value="([^"]*)"', found[1])
+    assert (told[1] if told else None) == value
+
+
+def test_names_that_look_alike_are_two_places(tmp_path: Path) -> None:
+    names = ["a b", "a-b", "words", "all labels", 'x" y']
+    labels = [labels_of().head(300).select(pl.col("ai", "ai_score", "ai_truth").name.replace("ai", x)) for x in names]
+    pl.concat(labels, how="horizontal").write_parquet(tmp_path / "x.parquet")
+    text = as_html(report(tmp_path / "x.parquet"))
+    ids = re.findall(r' id="([^"]*)"', text)
+    # The fifth label and all at once.
+    assert len(ids) == len(set(ids)) == 6
+    assert re.findall(r'<a href="#([^"]*)"', text) == re.findall(r'aria-labelledby="([^"]*)"', text) == ids
+
+
+def test_no_two_regions_of_a_page_have_one_name(file: Path, others: dict[str, Path]) -> None:
+    for path in (file, *others.values()):
+        found = re.findall(r'role="region" aria-label="([^"]*)"', path.read_text())
+        assert len(found) == len(set(found)) > 0
+
+
+def test_a_row_without_a_name_has_no_heading(file: Path) -> None:
+    text = file.read_text()
+    assert re.search(r'<tr><td class="text"></td>', text)
+    assert not re.search(r"<th[^>]*></th>", text)
+
+
 def test_links_point_to_arxiv(page: Any) -> None:
     links = [link for link in page.eval_on_selector_all("a", "all => all.map(one => one.href)") if "#" not in link]
     assert len(links) == 20
@@ -130,7 +215,7 @@ def test_everyone_can_use_it(page: Any, scheme: str, width: int) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
     found = Axe().run(page).response["violations"]
-    assert [f"{one['id']}: {one['help']}" for one in found if one["impact"] in ("serious", "critical")] == []
+    assert [f"{one['id']}: {one['help']}" for one in found] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -141,7 +226,7 @@ def test_other_pages_are_as_good(page: Any, others: dict[str, Path], which: str)
     page.goto(others[which].as_uri())
     page.set_viewport_size({"width": 360, "height": 800})
     found = Axe().run(page).response["violations"]
-    assert [f"{one['id']}: {one['help']}" for one in found if one["impact"] in ("serious", "critical")] == []
+    assert [f"{one['id']}: {one['help']}" for one in found] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.get_by_role("heading", name="ai", exact=True).count() == 1
     assert page.get_by_role("table").count() >= 1

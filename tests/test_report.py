@@ -128,11 +128,63 @@ def test_the_screen_shows_what_there_is_to_know(cli: Callable[..., Result], tmp_
     assert "not ai 2 (2.2%) 88 (97.8%) 90" in squeezed
     assert "precision 0.7500 0.4093 - 0.9285 -" in squeezed
     assert "recall 0.6000 0.3127 - 0.8318 0.0000" in squeezed
-    assert re.search(r"F1 0.6667 0\.\d{4} - 0\.\d{4} 0.0000", squeezed)
-    assert "Wilson's of precision, recall, accuracy; a bootstrap's of F1" in squeezed
+    # Of 12 papers that either calls positive 6 are: Wilson's bounds of a half are .2538 and .7462.
+    assert "F1 0.6667 0.4048 - 0.8547 0.0000" in squeezed
+    words = squeezed.replace("\n", " ")
+    assert "Wilson's of precision, recall, F1, accuracy; a bootstrap's of average precision, ROC area." in words
+    assert re.search(r"calibration error 0\.\d{4} - -\n", squeezed)
+    assert re.search(r"that of calibrated scores would be 0\.\d{4} by chance on so many papers\.", words)
     assert "accuracy 0.9400 0.8752 - 0.9722 0.9000" in squeezed
     assert "always not ai" in squeezed
     assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_what_has_no_score_is_in_no_figure(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """Neither in those of a label, nor in those of all."""
+    frame = labels_frame().with_columns(cv=pl.col("ai"), cv_score=pl.col("ai_score"), cv_truth=pl.col("ai_truth"))
+    frame = frame.with_columns(pl.when(pl.int_range(pl.len()) >= 2).then(f"{name}_score") for name in ("ai", "cv"))
+    frame.write_parquet(tmp_path / "x.parquet")
+    for threshold in (None, 0.5):
+        found = report(tmp_path / "x.parquet", threshold=threshold)
+        assert found.overall is not None
+        assert found.overall.papers == found.labels[0].confusion.papers == 98
+        assert found.overall.micro[2].value == pytest.approx(found.labels[0].confusion.f1)
+    words = " ".join(cli("report", "x.parquet").stdout.split())
+    assert words.count(", 2 without truth or score left out") == 2
+    assert "all labels 98 papers with truth and score of each" in words
+
+
+def test_names_are_shown_without_what_a_terminal_obeys(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """A column may be called anything, and so may labels; a name is one line, and no command."""
+    hostile = "a\x1b[31mi\n\x07| **b**"
+    frame = labels_frame().select(pl.col("id"), pl.col("ai", "ai_score", "ai_truth").name.replace("ai", hostile))
+    frame = frame.with_columns(pl.lit("x\x1by").alias(f"by {hostile}"), categories=pl.lit("cs.AI"))
+    frame.write_parquet("x.parquet")
+    later = frame.with_columns(pl.col(hostile).not_(), id=pl.col("id").str.replace("2101", "2102"))
+    later.write_parquet("later.parquet")
+    frame.with_columns(pl.col(hostile).not_()).write_parquet("other.parquet")
+    frame.drop(f"{hostile}_truth").write_parquet("blind.parquet")
+    by = ("--by", f"by {hostile}")
+    for form in ("table", "markdown"):
+        for arguments in (
+            ("x.parquet", *by, "--errors", "2"),
+            ("blind.parquet", *by),
+            ("other.parquet", "--compare", "x.parquet", *by, "--errors", "2"),
+            ("later.parquet", "--drift", "x.parquet"),
+        ):
+            shown = cli("report", *arguments, "--format", form)
+            assert shown.exit_code == 0, shown.output
+            assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown.stdout)
+            if form == "markdown":
+                assert r"\*\*b\*\*" in shown.stdout
+                assert not re.search(r"^\\\|", shown.stdout, flags=re.M)
+
+
+def test_a_dash_is_standard_output(cli: Callable[..., Result], tmp_path: Path) -> None:
+    labels_frame().write_parquet("x.parquet")
+    assert cli("report", "x.parquet", "-o", "-").stdout == cli("report", "x.parquet").stdout
+    assert cli("report", "x.parquet", "-o", "-", "--format", "json").stdout.startswith("{")
+    assert not Path("-").exists()
 
 
 def test_shares_of_nothing_are_shown_as_such(cli: Callable[..., Result], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -88,6 +89,27 @@ def test_few_papers_are_not_judged(tmp_path: Path) -> None:
     (ai,) = report(tmp_path / "few.parquet", by=["year"]).labels
     assert not any(one.judged for one in ai.slices[0].slices)
     assert [one.value for one in ai.slices[0].slices] == [str(year) for year in range(2010, 2020)]
+
+
+def test_twenty_positive_papers_are_judged(tmp_path: Path) -> None:
+    rows = [(value, n < 30, True) for value, count in (("a", 19), ("b", 20)) for n in range(count)]
+    frame = pl.DataFrame(rows, schema=["field", "ai", "ai_truth"], orient="row")
+    frame.with_columns(ai_score=0.9).write_parquet(tmp_path / "x.parquet")
+    (ai,) = report(tmp_path / "x.parquet", by=["field"]).labels
+    assert [(one.value, one.judged) for one in ai.slices[0].slices] == [("b", True), ("a", False)]
+
+
+def test_what_is_blank_is_none_and_what_is_no_year_neither(tmp_path: Path) -> None:
+    dates = ["2021-05-01", "Mon, 2 Apr 2007 19:18:42 GMT", "20070402", " ", None, "2007", "07-04-02", "2007/04"]
+    frame = pl.DataFrame({"created": dates, "categories": ["cs.AI", "", " ", *[None] * 5], "ai": [True] * 8})
+    frame = frame.with_columns(ai_truth=True, ai_score=0.9, field=pl.Series(["", " ", "a", " a", "\t", *[None] * 3]))
+    frame.write_parquet(tmp_path / "x.parquet")
+    (ai,) = report(tmp_path / "x.parquet", by=["year", "primary", "archive", "field"]).labels
+    found = [{one.value: one.confusion.papers for one in slices.slices} for slices in ai.slices]
+    assert found[0] == {"2021": 1, "2007": 2, "(none)": 5}
+    assert found[1] == {"cs.AI": 1, "(none)": 7}
+    assert found[2] == {"cs": 1, "(none)": 7}
+    assert found[3] == {"a": 1, " a": 1, "(none)": 6}
 
 
 def test_the_surest_disagreements(labels: Path) -> None:
@@ -197,6 +219,11 @@ def test_a_models_gate_alone_stands_beside_it(model: Path, cli: Callable[..., Re
     assert found["average precision"] == alone["average_precision"]
     assert "gate alone" in cli("report", model).stdout
     assert "gate alone" not in cli("report", model / "test.labels.parquet").stdout
+    # They are figures of these papers, by this truth, at a threshold of its own.
+    for more in (("--truth", model / "test.labels.parquet"), ("--unseen-by", "bundled"), ("--threshold", "0.5")):
+        shown = cli("report", model, *more)
+        assert shown.exit_code == 0, shown.output
+        assert "gate alone" not in shown.stdout
 
 
 def test_the_screen(cli: Callable[..., Result], labels: Path) -> None:
@@ -286,6 +313,16 @@ def test_the_threshold_in_use_is_the_one_that_labels_were_given_by(cli: Callable
     assert used(Path("y.parquet")) == pytest.approx(0.8)
 
 
+def test_a_threshold_is_never_shown_as_0_or_1_that_is_not(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    scores = pl.Series([0.99999994, 4.63e-06, 0.0, 1.0], dtype=pl.Float32)
+    frame = pl.DataFrame({"ai": [True, True, False, True], "ai_score": scores, "ai_truth": [True, True, False, True]})
+    frame.write_parquet(tmp_path / "x.parquet")
+    wishes = [part for wish in ("1", "0.6", "0.3") for part in ("--for-recall", wish)]
+    shown = cli("report", tmp_path / "x.parquet", *wishes, env={"COLUMNS": "120"}).stdout
+    column = dict(map(reversed, re.findall(r"^ *(\S+) .* recall (\S+) *$", shown, flags=re.M)))
+    assert column == {"1": "4.63e-06", "0.6": "0.99999994", "0.3": "1.0000"}
+
+
 def test_a_wish_that_no_threshold_fulfils(tmp_path: Path, cli: Callable[..., Result]) -> None:
     frame = pl.DataFrame({"ai": [True, False], "ai_score": [0.9, 0.8], "ai_truth": [False, True]})
     frame.write_parquet(tmp_path / "x.parquet")
@@ -296,4 +333,4 @@ def test_a_wish_that_no_threshold_fulfils(tmp_path: Path, cli: Callable[..., Res
     frame.with_columns(ai=pl.Series([False, True])).write_parquet(tmp_path / "y.parquet")
     (ai,) = report(tmp_path / "y.parquet").labels
     assert ai.thresholds is not None
-    assert "in use" not in {cut.why for cut in ai.thresholds.cuts}
+    assert not any("in use" in cut.why for cut in ai.thresholds.cuts)

@@ -96,7 +96,7 @@ Examples:
     show_default="what the ending of -o says, or else table",
     help="The form; that of JSON is described in docs/report-json.md.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write it to FILE instead of to standard output.")
+@click.option("-o", "--output", metavar="FILE", help="Write it to FILE instead of to standard output (-).")
 @options.naming
 @click.pass_context
 def command(
@@ -120,7 +120,7 @@ def command(
     """
     if labels is None and not Path(_MODEL).is_dir():
         raise ModelError("no ./model here, whose test split to report; name a file of labels, or a model folder")
-    path = labels or _MODEL
+    path, output = labels or _MODEL, None if output == "-" else output
     if asked["truth"] is None and (id_column or text_column or label_column):
         raise UsageError("--id-column, --text-column and --label-column are those of the file of --truth")
     if output is not None:

@@ -57,6 +57,7 @@ def _of_label(label: LabelReport) -> dict[str, Any]:
                 "method": one.method,
                 "larger_class": number(one.larger_class),
                 "gate_alone": number(one.gate_alone),
+                "by_chance": number(one.by_chance),
             }
             for one in label.figures
         },
@@ -156,7 +157,9 @@ def _of_drifted(label: LabelDrift) -> dict[str, Any]:
         "before": _of_share(label.before),
         "now": _of_share(label.now),
         "difference": bounds(label.difference),
-        "within_years": None if label.within_years is None else bounds(label.within_years),
+        "within_years": None
+        if label.within_years is None
+        else bounds(label.within_years) | {"papers": label.papers_within_years},
         "years": [
             {"year": before.value, "before": _of_share(before), "now": _of_share(now)} for before, now in label.years
         ],
@@ -227,7 +230,7 @@ def counts(confusion: Confusion) -> dict[str, int]:
     }
 
 
-def bounds(interval: Interval) -> dict[str, float | None]:
+def bounds(interval: Interval) -> dict[str, Any]:
     return dict(zip(("value", "low", "high"), interval.as_list(), strict=True))
 
 

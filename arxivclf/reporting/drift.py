@@ -15,8 +15,8 @@ import polars as pl
 
 from arxivclf.corpus.splits import sample_order
 from arxivclf.errors import DataError
-from arxivclf.reporting.intervals import Interval, difference_of_shares, difference_within, draws_of, percentiles
-from arxivclf.reporting.metrics import Confusion, figure_of_counts
+from arxivclf.reporting.intervals import Interval, difference_of_shares, difference_within, f1_interval
+from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.slices import NO_VALUE, key_of
 from arxivclf.reporting.table import KEY, LabelsFile, keyed, labels_of, shared
 from arxivclf.reporting.unjudged import Share
@@ -59,13 +59,19 @@ class LabelDrift:
         return None if len(known) < 2 or math.isnan(found.value) else found
 
     @property
+    def papers_within_years(self) -> int:
+        """The later papers of years that both dumps have papers of: those that `within_years` is of."""
+        return sum(now.papers for one, now in self.years if one.value != NO_VALUE and one.papers)
+
+    @property
     def verdict(self) -> str:
         """In plain words, with the test."""
         change = _change(self.difference)
         if self.within_years is not None:
             change += f"; within years {_change(self.within_years)}"
+            change += f", of {self.papers_within_years:,} papers of years in both"
         if self.difference.low <= 0 <= self.difference.high:
-            share = f"as many papers have it as before ({change})"
+            share = f"no difference can be seen in how many papers have it ({change})"
         else:
             more = "more" if self.difference.value > 0 else "fewer"
             share = f"{more} papers have it than before ({change})"
@@ -193,17 +199,15 @@ def _stability(before: npt.NDArray[np.float32], now: npt.NDArray[np.float32]) ->
 
 
 def _f1(first: pl.DataFrame, second: pl.DataFrame) -> tuple[Interval, Interval, Interval] | None:
-    values, draws = [], []
-    for seed, papers in enumerate((first, second)):
+    found = []
+    for papers in (first, second):
         known = papers.drop_nulls("truth")
         counts = Confusion.count(known.get_column("truth").to_numpy(), known.get_column("given").to_numpy())
         if not counts.support:
             return None
-        cells = [counts.true_positives, counts.false_positives, counts.false_negatives, counts.true_negatives]
-        values.append(counts.f1)
-        draws.append(draws_of(cells, lambda drawn: figure_of_counts("F1", *drawn.T), seed))
-    before, now = (percentiles(value, drawn) for value, drawn in zip(values, draws, strict=True))
-    return before, now, percentiles(values[1] - values[0], draws[1] - draws[0])
+        found.append(f1_interval(counts))
+    before, now = found
+    return before, now, difference_of_shares(before, now)
 
 
 def _words(first: pl.DataFrame, second: pl.DataFrame, texts: Sequence[str]) -> Words | None:

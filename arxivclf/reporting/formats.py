@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -88,6 +89,8 @@ def _report_rows(report: Report) -> Iterator[Sequence[Any]]:
             yield (label.name, None, None, name, count, None, None)
         for one in label.figures:
             yield (label.name, None, None, key(one.name), *one.interval.as_list())
+            if not math.isnan(one.by_chance):
+                yield (label.name, None, None, f"{key(one.name)}_by_chance", one.by_chance, None, None)
         for slices in label.slices:
             for part in slices.slices:
                 head = (label.name, slices.by, part.value)
@@ -122,6 +125,7 @@ def _drift_rows(found: Drift) -> Iterator[Sequence[Any]]:
         yield (label.name, None, None, "difference", *label.difference.as_list())
         if label.within_years is not None:
             yield (label.name, None, None, "difference_within_years", *label.within_years.as_list())
+            yield (label.name, None, None, "papers_within_years", label.papers_within_years, None, None)
         if label.f1 is not None:
             for when, interval in zip(("before", "now", "difference"), label.f1, strict=True):
                 yield (label.name, None, None, f"f1_{when}", *interval.as_list())

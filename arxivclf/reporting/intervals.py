@@ -1,8 +1,8 @@
 """How sure a figure is: 95 % intervals, and tests of whether two figures differ.
 
-Shares of papers have Wilson's interval; figures that are no share (F1, average precision, areas, calibration error)
-have that of a bootstrap, drawn from counts: to draw n papers with replacement is to draw the counts of their kinds from
-a multinomial, so that a million papers cost what a thousand do.
+Shares of papers have Wilson's interval, and so has F1, which follows from one; figures that do not (average precision,
+areas, means over labels) have that of a bootstrap, drawn from counts: to draw n papers with replacement is to draw the
+counts of their kinds from a multinomial, so that a million papers cost what a thousand do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from arxivclf.reporting.metrics import Counts
+from arxivclf.reporting.metrics import Confusion, Counts
 
 LEVEL = 0.95
 DRAWS = 1_000
@@ -25,7 +25,10 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the bounds of its 95 % interval; all nan where there is nothing to take the figure of."""
+    """A figure with the bounds of its 95 % interval; all nan where there is nothing to take the figure of.
+
+    The bounds alone are nan where none are known.
+    """
 
     value: float
     low: float
@@ -42,8 +45,11 @@ class Interval:
         return [None if math.isnan(each) else each for each in (self.value, self.low, self.high)]
 
 
-def wilson(successes: int, papers: int) -> Interval:
-    """A share of papers with its score interval (Wilson 1927), which holds for few papers and shares near 0 and 1."""
+def wilson(successes: float, papers: float) -> Interval:
+    """A share of papers with its score interval (Wilson 1927), which holds for few papers and shares near 0 and 1.
+
+    Neither need be a whole number.
+    """
     if not papers:
         return Interval(math.nan, math.nan, math.nan)
     share, square = successes / papers, _Z**2
@@ -52,6 +58,16 @@ def wilson(successes: int, papers: int) -> Interval:
     low = 0.0 if successes == 0 else max(0.0, middle - half)
     high = 1.0 if successes == papers else min(1.0, middle + half)
     return Interval(share, low, high)
+
+
+def f1_interval(confusion: Confusion) -> Interval:
+    """F1 with the interval of the share that it follows from.
+
+    F1 is 2 s / (1 + s), where s is the share of true positives among the papers that label or truth calls positive.
+    """
+    hits = confusion.true_positives
+    share = wilson(hits, hits + confusion.false_positives + confusion.false_negatives)
+    return Interval(confusion.f1, *(2 * bound / (1 + bound) for bound in (share.low, share.high)))
 
 
 def bootstrap(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: int = 0) -> Interval:
@@ -85,7 +101,7 @@ def percentiles(value: float, draws: Counts) -> Interval:
 
 
 def difference_of_shares(first: Interval, second: Interval) -> Interval:
-    """The second share less the first, of other papers, from their Wilson intervals (Newcombe 1998, method 10)."""
+    """The second share, or F1, less the first, of other papers, from their intervals (Newcombe 1998, method 10)."""
     value = second.value - first.value
     low = math.hypot(second.value - second.low, first.high - first.value)
     high = math.hypot(second.high - second.value, first.value - first.low)
@@ -96,17 +112,28 @@ def difference_within(pairs: Sequence[tuple[tuple[int, int], tuple[int, int]]]) 
     """The second share less the first where both have as many papers of each stratum as the second has.
 
     `pairs` are, for each stratum, papers and hits of the first and of the second; one that either has no paper of is
-    left out. Direct standardisation; the variance is that of shares with one hit and one miss added (Agresti and Caffo
-    2000). nan where no stratum is in both.
+    left out. Direct standardisation; each of the two shares has Wilson's interval at as many papers of one
+    stratum as would give it the same variance, so that it holds for few papers and small shares. nan where no stratum
+    is in both.
     """
     counts = np.array([[*one, *other] for one, other in pairs if one[0] and other[0]], np.float64).reshape(-1, 4)
     if not len(counts):
         return Interval(math.nan, math.nan, math.nan)
     weights = counts[:, 2] / counts[:, 2].sum()
-    value = float((weights * (counts[:, 3] / counts[:, 2] - counts[:, 1] / counts[:, 0])).sum())
-    smoothed = [((counts[:, at + 1] + 1) / (counts[:, at] + 2), counts[:, at] + 2) for at in (0, 2)]
-    wide = _Z * math.sqrt(float((weights**2 * sum(share * (1 - share) / papers for share, papers in smoothed)).sum()))
-    return Interval(value, value - wide, value + wide)
+    first, second = (_standardised(weights, counts[:, at], counts[:, at + 1]) for at in (0, 2))
+    return difference_of_shares(first, second)
+
+
+def _standardised(weights: Counts, papers: Counts, hits: Counts) -> Interval:
+    """A weighted mean of the shares of strata, of weights that add up to 1."""
+    # One hit and one miss, shared out by weight, or strata without hits would have no variance; one of each for each
+    # stratum would be many. A paper less (none for one stratum), or that of small strata would be too small.
+    shares = (hits + weights) / (papers + 2 * weights)
+    mean = float((weights * shares).sum())
+    variance = float((weights**2 * shares * (1 - shares) / (papers - 1 + weights)).sum())
+    like = mean * (1 - mean) / variance
+    # What rounding adds to a share of 0 or 1 must not show.
+    return wilson(min(1.0, float((weights * (hits / papers)).sum())) * like, like)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

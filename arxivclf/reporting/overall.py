@@ -15,7 +15,7 @@ NAMES = ("precision", "recall", "F1")
 
 @dataclass(frozen=True)
 class Overall:
-    """Precision, recall and F1 over `papers` whose truth is known for every label, each with its 95 % interval.
+    """Precision, recall and F1 over `papers` with truth and score of every label, each with its 95 % interval.
 
     `micro` counts the decisions of all labels as those of one; `macro` is the mean of the labels' figures, those that a
     label does not have (no paper labelled, or none positive) taken for 0, as scikit-learn does.

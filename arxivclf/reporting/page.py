@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from rich.table import Column
@@ -12,8 +12,8 @@ from rich.text import Text
 from arxivclf.reporting.tables import Named, Part
 
 _LINK = "link "
-# A number at the start of a cell, with commas between its thousands.
-_NUMBER = re.compile(r"\d{1,3}(,\d{3})+")
+# A cell that is a number, with commas between its thousands or without; more may follow after a blank or a bracket.
+_NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?)%?(?=$|[\s(])", re.ASCII)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #565b63; --line: #d0d4da; --paper: #fff; --band: #f4f6f8;
@@ -57,18 +57,19 @@ svg text { fill: var(--soft); font-size: 12px; }
 @media print { body { max-width: none; } th button { text-decoration: none; } figure, tr { break-inside: avoid; } }
 """
 
-# A click on a heading sorts its table, numbers as numbers; a second click the other way round.
+# A click on a heading sorts its table, numbers as numbers and before words, empty cells last; a second turns it round.
 _SCRIPT = """
 for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
   const head = button.parentElement, row = head.parentElement, body = row.closest("table").tBodies[0];
   const place = [...row.children].indexOf(head), up = head.getAttribute("aria-sort") !== "ascending";
   for (const other of row.children) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const value = tr => { const cell = tr.children[place]; return cell.dataset.value ?? cell.textContent; };
   const rows = [...body.rows].sort((one, other) => {
-    const a = value(one), b = value(other), x = parseFloat(a), y = parseFloat(b);
+    const [a, b] = [one, other].map(row => row.children[place].textContent);
+    const [x, y] = [one, other].map(row => row.children[place].dataset.value);
     if (a === "" || b === "") return (a === "") - (b === "");
-    const order = isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y;
+    const order = x === undefined && y === undefined ? a.localeCompare(b)
+      : x === undefined || y === undefined ? (x === undefined) - (y === undefined) : x - y;
     return up ? order : -order;
   });
   body.append(...rows);
@@ -80,29 +81,33 @@ def page_of(title: str, parts: Iterable[Part]) -> str:
     """The page of these parts. A string among them is HTML, and stands as it is."""
     names: list[str] = []
     blocks: list[str] = []
+    heading = ""
     for part in parts:
         if isinstance(part, str):
             blocks.append(part)
         elif isinstance(part, Named):
-            blocks.append(_table(part))
+            blocks.append(_table(part, [*names[-1:], heading]))
         else:
             bold = [span for span in part.spans if span.style == "bold"]
             if bold:
                 name = part.plain[bold[0].start : bold[0].end]
                 blocks += ["</section>"] if names else []
-                blocks.append(f'<section aria-labelledby="{_id(name)}"><h2 id="{_id(name)}">{escape(name)}</h2>')
                 names.append(name)
+                heading, place = "", _id(len(names))
+                blocks.append(f'<section aria-labelledby="{place}"><h2 id="{place}">{escape(name)}</h2>')
             if part.style == "bold":
-                blocks.append(f"<h3>{escape(part.plain.strip())}</h3>")
+                heading = part.plain.strip()
+                blocks.append(f"<h3>{escape(heading)}</h3>")
             else:
                 blocks += _paragraphs(part.plain[bold[0].end if bold else 0 :], dim=part.style == "dim")
-    links = "".join(f'<li><a href="#{_id(name)}">{escape(name)}</a></li>' for name in names)
+    links = "".join(f'<li><a href="#{_id(place)}">{escape(name)}</a></li>' for place, name in enumerate(names, 1))
     index = f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n' if len(names) > 1 else ""
     return _page(title, index + "\n".join([*blocks, *(["</section>"] if names else [])]))
 
 
-def _id(name: str) -> str:
-    return escape(name.replace(" ", "-"))
+def _id(place: int) -> str:
+    # Two names may be one but for a blank, and a label may be called what a section is.
+    return f"section-{place}"
 
 
 def _paragraphs(text: str, dim: bool) -> Iterator[str]:
@@ -122,7 +127,8 @@ def _page(title: str, content: str) -> str:
     )
 
 
-def _table(table: Named) -> str:
+def _table(table: Named, within: Sequence[str]) -> str:
+    """A table, in the section and under the heading of these names."""
     heads = [str(column.header) for column in table.columns]
     rows = list(zip(*(column.cells for column in table.columns), strict=True))
     # Where two columns have one name, a row is of two things.
@@ -130,24 +136,26 @@ def _table(table: Named) -> str:
     lines = []
     for row in rows:
         first, *others = (_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))
-        lines.append(f'<tr><th scope="row"{first}</th>{"".join(f"<td{each}</td>" for each in others)}</tr>')
-    named = [f'<button type="button">{escape(head)}</button>' if sorts and head else escape(head) for head in heads]
+        named = f'<th scope="row"{first}</th>' if str(row[0]) else f"<td{first}</td>"
+        lines.append(f"<tr>{named}{''.join(f'<td{each}</td>' for each in others)}</tr>")
+    shown = [f'<button type="button">{escape(head)}</button>' if sorts and head else escape(head) for head in heads]
     columns = "".join(
         f'<th scope="col"{_aligned(column)}>{head}</th>' if head else f"<td{_aligned(column)}></td>"
-        for head, column in zip(named, table.columns, strict=True)
+        for head, column in zip(shown, table.columns, strict=True)
     )
-    label = escape(table.name)
+    region = escape(", ".join(filter(None, [*within, table.name])))
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><caption>{label}</caption>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{region}"><table>'
+        f"<caption>{escape(table.name)}</caption>"
         f"<thead><tr>{columns}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
 def _cell(cell: object, column: Column) -> str:
-    """The attributes and the content of a cell. Its number is an attribute where reading it as it stands goes wrong."""
+    """The attributes and the content of a cell; an attribute is its number, if it is one."""
     text, style = (cell.plain, str(cell.style)) if isinstance(cell, Text) else (str(cell), "")
     number = _NUMBER.match(text)
-    value = f' data-value="{number[0].replace(",", "")}"' if number else ""
+    value = f' data-value="{number[1].replace(",", "")}"' if number else ""
     content = escape(text)
     if style.startswith(_LINK):
         content = f'<a href="{escape(style.removeprefix(_LINK))}" rel="noreferrer">{content}</a>'

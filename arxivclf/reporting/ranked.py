@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from arxivclf.reporting.intervals import Interval, bootstrap, draws_of, percentiles
+from arxivclf.reporting.intervals import DRAWS, Interval, draws_of, percentiles
 from arxivclf.reporting.metrics import (
     CALIBRATION_BINS,
     Confusion,
     Counts,
     average_precision_of_counts,
     calibration_error,
-    figure_of_counts,
 )
 
 # Of more distinct scores neighbours are gathered for a bootstrap, whose own spread is far wider than what that changes.
@@ -70,8 +70,20 @@ class Ranked:
         return self._interval(1, float(_roc_area(self._counts)[0]))
 
     def calibration_error(self) -> Interval:
-        """The expected calibration error in 15 equally wide bins (Naeini et al. 2015)."""
-        return self._interval(2, self.error)
+        """The expected calibration error in 15 equally wide bins (Naeini et al. 2015), without bounds.
+
+        Chance only adds to it, and each draw of a bootstrap adds as much again: its interval would not hold the error.
+        """
+        return Interval(self.error, math.nan, math.nan)
+
+    @cached_property
+    def error_by_chance(self) -> float:
+        """The mean calibration error of calibrated scores: truths of the same papers, drawn as often as scores say."""
+        few = self._gathered()
+        papers, in_bin = few.positives + few.negatives, _bins(few.scores)[:, None] == np.arange(CALIBRATION_BINS)
+        # A mean of many ones can be above 1 by rounding.
+        drawn = np.random.default_rng(0).binomial(papers, np.minimum(few.scores, 1), (DRAWS, len(papers)))
+        return float(np.abs((papers * few.scores - drawn) @ in_bin).sum(axis=1).mean() / self.papers)
 
     @property
     def _counts(self) -> Counts:
@@ -82,15 +94,11 @@ class Ranked:
 
     @cached_property
     def _draws(self) -> Counts:
-        """The three figures of each draw of papers, float64 (draws, 3)."""
+        """Average precision and ROC area of each draw of papers, float64 (draws, 2)."""
         few = self._gathered()
-        bins = np.minimum((few.scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-        in_bin = (bins[:, None] == np.arange(CALIBRATION_BINS)).astype(np.float64)
 
         def figures(counts: Counts) -> Counts:
-            positives, papers = counts[:, : len(bins)], counts[:, : len(bins)] + counts[:, len(bins) :]
-            off = np.abs((papers * few.scores - positives) @ in_bin).sum(axis=1)
-            return np.stack([average_precision_of_counts(counts), _roc_area(counts), off / papers.sum(axis=1)], axis=1)
+            return np.stack([average_precision_of_counts(counts), _roc_area(counts)], axis=1)
 
         return draws_of(np.append(few.positives, few.negatives), figures)
 
@@ -103,8 +111,7 @@ class Ranked:
         most = (_KINDS - CALIBRATION_BINS) // 2
         rank = (np.cumsum(papers) - 1) * most // self.papers
         hits = np.cumsum(self.positives) * most // max(1, int(self.positives.sum()))
-        bins = np.minimum((self.scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-        starts = [np.diff(each, prepend=-1) != 0 for each in (rank, hits, bins)]
+        starts = [np.diff(each, prepend=-1) != 0 for each in (rank, hits, _bins(self.scores))]
         first = np.flatnonzero(np.any(starts, axis=0))
         together = np.add.reduceat(papers, first)
         return Ranked(
@@ -115,16 +122,14 @@ class Ranked:
         )
 
 
+def _bins(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The bin of the calibration of each score."""
+    return np.minimum((scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
 def _roc_area(counts: Counts) -> Counts:
     positives, negatives = np.split(counts, 2, axis=1)
     hits = np.cumsum(positives, axis=1)
     above = hits - positives / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((negatives * above).sum(axis=1) / (hits[:, -1] * negatives.sum(axis=1)))
-
-
-def f1_interval(confusion: Confusion) -> Interval:
-    """F1 with its interval."""
-    wrong, missed = confusion.false_positives, confusion.false_negatives
-    counts = [confusion.true_positives, wrong, missed, confusion.true_negatives]
-    return bootstrap(counts, lambda drawn: figure_of_counts("F1", *drawn.T))

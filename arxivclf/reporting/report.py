@@ -16,10 +16,10 @@ from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.seen import Seen
 from arxivclf.errors import DataError, UsageError
 from arxivclf.reporting.disagreements import Disagreements, surest
-from arxivclf.reporting.intervals import Interval, wilson
+from arxivclf.reporting.intervals import Interval, f1_interval, wilson
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import Overall, overall
-from arxivclf.reporting.ranked import Ranked, f1_interval
+from arxivclf.reporting.ranked import Ranked
 from arxivclf.reporting.slices import Slices, WhereErrors, sliced, source_of, where_errors
 from arxivclf.reporting.table import (
     ASSUMED_THRESHOLD,
@@ -44,22 +44,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a label with its 95 % interval, how that was found, and the same figure of two baselines.
+    """One figure of a label with its 95 % interval, how that was found (None: it has none), and that of baselines.
 
     `larger_class` is what calling every paper what most are would have, `gate_alone` what the model's linear model has
-    without the encoder; nan where that has no such figure, or is not known.
+    without the encoder, `by_chance`, of the calibration error alone, the mean of what calibrated scores would have on
+    so many papers; nan where a baseline has no such figure, or is not known.
     """
 
     name: str
     interval: Interval
-    method: Literal["Wilson", "bootstrap"]
+    method: Literal["Wilson", "bootstrap"] | None
     larger_class: float
     gate_alone: float = math.nan
+    by_chance: float = math.nan
 
 
 @dataclass(frozen=True)
 class LabelReport:
-    """One label against its truth: all papers, those `labelled`, those of `unknown` truth, and the rest compared.
+    """One label against its truth: all papers, those `labelled`, those without truth or score, and the rest compared.
 
     `ranked` are the compared papers by score, `gate_alone` figures of the linear model alone, by name, and `where`
     says which categories have most of the errors, if categories are known; `assumed` that the file had scores alone,
@@ -94,11 +96,11 @@ class LabelReport:
         found = (
             Figure("precision", wilson(hits, hits + counts.false_positives), "Wilson", guess.precision),
             Figure("recall", wilson(hits, counts.support), "Wilson", guess.recall),
-            Figure("F1", f1_interval(counts), "bootstrap", guess.f1),
+            Figure("F1", f1_interval(counts), "Wilson", guess.f1),
             Figure("accuracy", wilson(right, counts.papers), "Wilson", guess.accuracy),
             Figure("average precision", ranked.average_precision(), "bootstrap", prevalence),
             Figure("ROC area", ranked.roc_area(), "bootstrap", area),
-            Figure("calibration error", ranked.calibration_error(), "bootstrap", math.nan),
+            Figure("calibration error", ranked.calibration_error(), None, math.nan, by_chance=ranked.error_by_chance),
         )
         alone = [self.gate_alone.get(one.name.lower().replace(" ", "_")) for one in found]
         return tuple(
@@ -173,7 +175,9 @@ def report(
     if errors:
         table = keyed(table)
         beside.append(KEY)
-    alone, thresholds = gate_alone(path), thresholds_of(path)
+    # Those of the gate are of the test part as it is, at the gate's own threshold.
+    alone = gate_alone(path) if truth is None and unseen_by is None and threshold is None else {}
+    thresholds = thresholds_of(path)
     if threshold is not None:
         thresholds = dict.fromkeys(names, threshold)
     judged, without = [], []
@@ -215,10 +219,11 @@ def compared(name: str, truth: npt.ArrayLike, given: npt.ArrayLike, scores: npt.
 
 
 def _overall(table: pl.DataFrame, names: Sequence[str], threshold: float | None) -> Overall | None:
-    """All labels at once, over the papers whose truth is known for each; None where there is no such paper."""
+    """All labels at once, over the papers with truth, label and score of each; None where there is no such paper."""
     columns = []
     for name in names:
-        given = pl.col(name) if threshold is None else scored_from(pl.col(f"{name}_score"), threshold)
+        score = pl.col(f"{name}_score")
+        given = pl.when(score.is_not_null()).then(pl.col(name) if threshold is None else scored_from(score, threshold))
         columns += [given.alias(name), pl.col(f"{name}_truth")]
     known = table.select(columns).drop_nulls()
     return overall(known) if len(known) else None

@@ -9,9 +9,8 @@ from functools import cached_property
 import polars as pl
 
 from arxivclf.errors import UsageError
-from arxivclf.reporting.intervals import Interval, wilson
+from arxivclf.reporting.intervals import Interval, f1_interval, wilson
 from arxivclf.reporting.metrics import Confusion
-from arxivclf.reporting.ranked import f1_interval
 
 # The interval of an F1 over fewer positive papers is wider than what sets one slice apart from another.
 FEWEST_POSITIVE = 20
@@ -113,13 +112,14 @@ def sliced(compared: pl.DataFrame, by: str) -> Slices:
 
 
 def key_of(by: str, columns: Sequence[str]) -> pl.Expr:
-    """What papers with these columns are parted by, as text; `NO_VALUE` where there is nothing."""
+    """What papers with these columns are parted by, as text; `NO_VALUE` where that is nothing or blank."""
     source = source_of(by, columns)
     key = pl.col(source).cast(pl.String, strict=False)
     if source != by and by == "year":
-        key = key.str.head(4)
+        # A date that is not written the year first tells none.
+        key = key.str.extract(r"^\s*([12]\d{3})(?:\D|$)", 1)
     elif source != by:
         # As categories may be parted: `corpus.tasks`.
         key = key.str.extract(r"""([^\s,;"'\[\]]+)""", 1)
         key = key.str.split(".").list.first() if by == "archive" else key
-    return key.fill_null(NO_VALUE)
+    return pl.when(key.str.strip_chars() != "").then(key).otherwise(pl.lit(NO_VALUE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class Named(Table):
 
     def __init__(self, name: str) -> None:
         super().__init__(box=box.SIMPLE_HEAD, pad_edge=False)
-        self.name = name
+        self.name = _shown(name)
 
 
 Part = Text | Named | str
@@ -51,7 +52,7 @@ Drawing = Callable[[LabelReport | Unjudged], str]
 def tables(found: Report | Comparison | Drift) -> Iterator[Part]:
     """Everything that there is to show, from top to bottom."""
     if isinstance(found, Report):
-        yield Text(f"Labels in {found.source}")
+        yield Text(f"Labels in {_shown(found.source)}")
         yield from report_tables(found)
     else:
         yield from comparison_tables(found) if isinstance(found, Comparison) else drift_tables(found)
@@ -77,8 +78,9 @@ def report_tables(report: Report, drawing: Drawing | None = None) -> Iterator[Pa
 
 def label_tables(label: LabelReport, drawing: Drawing | None = None) -> Iterator[Part]:
     """A label's heading, its confusion matrix, its figures, and what else was asked for."""
+    label = replace(label, name=_shown(label.name))
     counted = f"{label.papers:,} papers, {label.labelled:,} labelled ({_percent(label.labelled, label.papers)})"
-    without = f", {label.unknown:,} without truth left out" if label.unknown else ""
+    without = f", {label.unknown:,} without truth or score left out" if label.unknown else ""
     if label.assumed:
         without += f"; labelled from a score of {ASSUMED_THRESHOLD:g} on, for there is no column {label.name}"
     yield Text.assemble("\n", (label.name, "bold"), f"  {counted}{without}")
@@ -102,8 +104,8 @@ def label_tables(label: LabelReport, drawing: Drawing | None = None) -> Iterator
 def _told_of_match(match: Match) -> str:
     """How labels and a file of truth go together, in a line."""
     return (
-        f"Truth from {match.source}: {match.papers:,} papers in both, {match.labels_alone:,} in the labels alone,"
-        f" {match.truth_alone:,} in the truth alone"
+        f"Truth from {_shown(match.source)}: {match.papers:,} papers in both,"
+        f" {match.labels_alone:,} in the labels alone, {match.truth_alone:,} in the truth alone"
     )
 
 
@@ -113,7 +115,7 @@ def _told_of_seen(counts: Mapping[str, int]) -> str:
 
 
 def _told_of_left_out(found: LeftOut) -> str:
-    return f"{found.papers:,} papers that {', '.join(found.models)} met in training are left out"
+    return f"{found.papers:,} papers that {', '.join(map(_shown, found.models))} met in training are left out"
 
 
 def _told_of_unjudged(labels: int) -> str:
@@ -128,6 +130,7 @@ def _told_of_unjudged(labels: int) -> str:
 
 def unjudged_tables(found: Unjudged, drawing: Drawing | None = None) -> Iterator[Part]:
     """A label without a truth: its share, the scores, and its share by slice."""
+    found = replace(found, name=_shown(found.name))
     whole = found.whole
     told = f"{whole.papers:,} papers, {whole.labelled:,} labelled ({_between_percent(whole.share)})"
     yield Text.assemble("\n", (found.name, "bold"), "  ", told)
@@ -174,7 +177,7 @@ def where_table(where: WhereErrors) -> Named:
 
 def overall_tables(found: Overall) -> Iterator[Part]:
     """The figures of all labels at once."""
-    yield Text.assemble("\n", ("all labels", "bold"), f"  {found.papers:,} papers with the truth of each")
+    yield Text.assemble("\n", ("all labels", "bold"), f"  {found.papers:,} papers with truth and score of each")
     table = _plain_table("Figures", "figure", "micro", "95 % interval", "macro", "95 % interval")
     for name, micro, macro in zip(NAMES, found.micro, found.macro, strict=True):
         table.add_row(name, *_with_bounds(micro), *_with_bounds(macro), style="bold" if name == "F1" else "")
@@ -209,7 +212,18 @@ def figures_table(label: LabelReport) -> Named:
 
 def _told_of_methods(label: LabelReport) -> str:
     by = {method: [one.name for one in label.figures if one.method == method] for method in ("Wilson", "bootstrap")}
-    return f"Intervals: Wilson's of {', '.join(by['Wilson'])}; a bootstrap's of {', '.join(by['bootstrap'])}."
+    by_chance = next(one.by_chance for one in label.figures if one.name == "calibration error")
+    return (
+        f"Intervals: Wilson's of {', '.join(by['Wilson'])}; a bootstrap's of {', '.join(by['bootstrap'])}. The"
+        f" calibration error has none; that of calibrated scores would be {_figure(by_chance)} by chance on so many"
+        " papers."
+    )
+
+
+def _threshold(score: float) -> str:
+    """With four digits, or with all that it takes where four would make it 0 or 1, which other papers have."""
+    short = f"{score:.4f}"
+    return str(score) if float(short).is_integer() and not score.is_integer() else short
 
 
 def thresholds_table(found: Thresholds) -> Named:
@@ -221,13 +235,15 @@ def thresholds_table(found: Thresholds) -> Named:
     for cut in found.cuts:
         counts = cut.confusion
         figures = map(_figure, (counts.precision, counts.recall, counts.f1))
-        table.add_row(f"{cut.threshold:.4f}", f"{cut.labelled:.1%}", *figures, cut.why, style="bold" if cut.why else "")
+        table.add_row(
+            _threshold(cut.threshold), f"{cut.labelled:.1%}", *figures, cut.why, style="bold" if cut.why else ""
+        )
     return table
 
 
 def slices_tables(name: str, slices: Slices) -> Iterator[Part]:
     """Each slice's papers, prevalence, precision, recall and F1 with its interval, the worst first."""
-    yield Text(f"\nBy {slices.by}, the worst F1 first", style="bold")
+    yield Text(f"\nBy {_shown(slices.by)}, the worst F1 first", style="bold")
     table = _plain_table(f"By {slices.by}", slices.by, "papers", name, "precision", "recall", "F1", "95 % interval")
     for one in slices.slices[:_MOST_SLICES]:
         cells = [f"{one.confusion.papers:,}", f"{one.prevalence:.1%}"]
@@ -269,14 +285,15 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Part]:
 
 def comparison_tables(comparison: Comparison) -> Iterator[Part]:
     """Everything that a comparison of two files shows, from top to bottom."""
-    yield Text(f"Before: {comparison.first}\nNow:    {comparison.second}")
+    yield Text(f"Before: {_shown(comparison.first)}\nNow:    {_shown(comparison.second)}")
     yield Text(
         f"{comparison.papers:,} papers in both, {comparison.first_alone:,} before alone,"
         f" {comparison.second_alone:,} now alone"
     )
     if comparison.left_out is not None:
         yield Text(_told_of_left_out(comparison.left_out))
-    for label in comparison.labels:
+    for compared in comparison.labels:
+        label = replace(compared, name=_shown(compared.name))
         whole, agreed = label.whole, label.agreement
         yield Text.assemble("\n", (label.name, "bold"), f"  {whole.gained:,} papers gained it, {whole.lost:,} lost it")
         yield Text(
@@ -310,13 +327,13 @@ def judgement_tables(name: str, found: Judgement) -> Iterator[Part]:
     verdict = better if found.p < 0.05 else "which of them is right more often cannot be told from chance"
     yield Text(
         f"{found.first_alone:,} papers were labelled rightly before alone, {found.second_alone:,} now alone:"
-        f" {verdict} (McNemar, exact, p = {found.p:.2g}). The intervals are of a paired bootstrap."
+        f" {verdict} (McNemar, exact, p {told_p(found.p)}). The intervals are of a paired bootstrap."
     )
 
 
 def changes_tables(by: str, changes: Sequence[Change]) -> Iterator[Part]:
     """What changed in each slice where something did, most of it first."""
-    yield Text(f"\nBy {by}, most changes first", style="bold")
+    yield Text(f"\nBy {_shown(by)}, most changes first", style="bold")
     there = [one for one in changes if one.gained or one.lost]
     if not there:
         yield Text("no change in any of them")
@@ -344,17 +361,18 @@ def changed_table(name: str, papers: Sequence[Changed]) -> Named:
 
 def drift_tables(found: Drift) -> Iterator[Part]:
     """Everything that a drift shows, from top to bottom."""
-    yield Text(f"Before: {found.first}, {found.papers_before:,} papers")
+    yield Text(f"Before: {_shown(found.first)}, {found.papers_before:,} papers")
     left_out = f" ({found.shared:,} more are in both, and left out)" if found.shared else ""
-    yield Text(f"Now:    {found.second}, {found.papers_now:,} papers{left_out}")
-    for label in found.labels:
+    yield Text(f"Now:    {_shown(found.second)}, {found.papers_now:,} papers{left_out}")
+    for drifted in found.labels:
+        label = replace(drifted, name=_shown(drifted.name))
         yield Text.assemble("\n", (label.name, "bold"), "  ", label.verdict)
         yield drifted_table(label)
         if label.f1 is not None:
             before, now, change = label.f1
             yield Text(
                 f"F1 before {_told(before)}, now {_told(now)}; difference {change.value:+.4f} ({change.low:+.4f} to"
-                f" {change.high:+.4f}, bootstrap)"
+                f" {change.high:+.4f})"
             )
     words = found.words
     if words is None:
@@ -383,7 +401,7 @@ def drifted_table(label: LabelDrift) -> Named:
         cells += [f"{now.papers:,}", _percent(now.labelled, now.papers)]
         change = now.share.value - before.share.value
         cells += ["-" if math.isnan(change) else f"{100 * change:+.1f}"]
-        table.add_row(before.value, *cells, style="bold" if whole else "")
+        table.add_row(_shown(before.value), *cells, style="bold" if whole else "")
     return table
 
 
@@ -409,8 +427,8 @@ def _page(paper: Disagreement | Changed) -> Text:
 
 def _plain_table(name: str, first: str, *others: str) -> Named:
     table = Named(name)
-    table.add_column(first, overflow="fold")
-    for heading in others:
+    table.add_column(_shown(first), overflow="fold")
+    for heading in map(_shown, others):
         # An interval over two lines is hard to read; a heading is not.
         table.add_column(heading, justify="right", no_wrap="interval" in heading)
     return table
