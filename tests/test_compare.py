@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
 from arxivclf.errors import DataError, UsageError
 from arxivclf.reporting.compare import FIGURES, compare
+from arxivclf.reporting.drift import drift
 from arxivclf.reporting.report import report
 
 
@@ -203,3 +204,29 @@ def test_what_cannot_be_compared(files: tuple[Path, Path], tmp_path: Path, cli: 
     frame.drop("id").write_parquet(tmp_path / "bare.parquet")
     assert "'id'" in error_line(cli("report", new, "--compare", tmp_path / "bare.parquet"), 1)
     assert "do not go together" in error_line(cli("report", new, "--compare", old, "--threshold", "0.5"), 2)
+
+
+def test_files_that_tell_other_truths_say_so(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    first, second = pair()
+    first.with_columns(ai_truth=~pl.col("ai_truth")).write_parquet("a.parquet")
+    second.write_parquet("b.parquet")
+    told = compare("a.parquet", "b.parquet").labels[0]
+    known = int(second.join(first, on="id").select(pl.col("ai_truth").is_not_null().sum()).item())
+    assert told.truths_differ == known > 0
+    shown = " ".join(cli("report", "b.parquet", "--compare", "a.parquet").output.split())
+    assert f"tell the truth of {known:,} papers differently; that of b.parquet counts" in shown
+    second.write_parquet("a.parquet")
+    assert "differently" not in cli("report", "b.parquet", "--compare", "a.parquet").output
+
+
+def test_damaged_ids_without_dates_are_the_other_files_papers(tmp_path: Path) -> None:
+    _, second = pair()
+    lost = second.with_columns(id=pl.col("id").str.strip_chars_end("0")).drop("created", strict=False)
+    assert (lost["id"] != second["id"]).any()
+    second.write_parquet(tmp_path / "a.parquet")
+    lost.write_parquet(tmp_path / "b.parquet")
+    for one, other in (("a", "b"), ("b", "a")):
+        found = compare(tmp_path / f"{one}.parquet", tmp_path / f"{other}.parquet")
+        assert (found.papers, found.first_alone, found.second_alone) == (len(second), 0, 0)
+        with pytest.raises(DataError, match="all of its"):
+            drift(tmp_path / f"{one}.parquet", tmp_path / f"{other}.parquet")

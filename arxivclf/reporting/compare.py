@@ -16,7 +16,7 @@ from arxivclf.reporting.disagreements import link
 from arxivclf.reporting.intervals import Interval, bootstrap, kappa, mcnemar, wilson
 from arxivclf.reporting.metrics import Confusion, Counts, figure_of_counts
 from arxivclf.reporting.slices import key_of, source_of
-from arxivclf.reporting.table import KEY, LabelsFile, LeftOut, keyed, shared, without_seen
+from arxivclf.reporting.table import KEY, LabelsFile, LeftOut, alike, keyed, shared, without_seen
 
 FIGURES = ("precision", "recall", "F1", "accuracy")
 
@@ -66,7 +66,8 @@ class Changed:
 
 @dataclass(frozen=True)
 class LabelComparison:
-    """One label in both files. `judgement` is there where the truth of any paper is known."""
+    """One label in both files. `judgement` is there where the truth of any paper is known, which the files may tell
+    differently of `truths_differ` papers."""
 
     name: str
     whole: Change
@@ -75,6 +76,7 @@ class LabelComparison:
     judgement: Judgement | None
     slices: tuple[tuple[str, tuple[Change, ...]], ...]
     papers: tuple[Changed, ...]
+    truths_differ: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def compare(
     files = LabelsFile.open(first), LabelsFile.open(second)
     names = shared(*files, label)
     sources = [source_of(one, files[1].others) for one in by]
-    tables = [_table(file, names, sources if file is files[1] else []) for file in files]
+    tables = alike(*(_table(file, names, sources if file is files[1] else []) for file in files))
     for table, file in zip(tables, files, strict=True):
         if (repeated := len(table) - table.get_column(KEY).n_unique()) > 0:
             raise DataError(f"{file.path}: {repeated:,} rows repeat an id, so that its papers cannot be told apart")
@@ -132,6 +134,7 @@ def _table(file: LabelsFile, names: Sequence[str], beside: Sequence[str]) -> pl.
 
 def _compare(both: pl.DataFrame, name: str, by: Sequence[str], changed: int) -> LabelComparison:
     truths = [pl.col(column) for column in (f"{name}_truth", f"{name}_truth{_OLD}") if column in both.columns]
+    differ = int(both.select((truths[0] != truths[1]).sum()).item()) if len(truths) == 2 else 0
     papers = both.with_columns(
         second=pl.col(name),
         first=pl.col(f"{name}{_OLD}"),
@@ -148,6 +151,7 @@ def _compare(both: pl.DataFrame, name: str, by: Sequence[str], changed: int) -> 
         _judge(papers.drop_nulls("truth")),
         slices,
         _changed(papers, name, changed),
+        differ,
     )
 
 

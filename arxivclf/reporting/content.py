@@ -192,6 +192,7 @@ def _of_compared(label: LabelComparison) -> dict[str, Any]:
         "label": label.name,
         **_of_change(label.whole),
         "agreement": bounds(label.agreement),
+        "truths_differ": label.truths_differ,
         "kappa": number(label.kappa),
         "judgement": None
         if judged is None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import zstandard
 
@@ -243,7 +244,9 @@ class LeftOut:
 
 def without_seen(table: pl.DataFrame, seen: Seen, path: str) -> tuple[pl.DataFrame, LeftOut]:
     """A table with `id`, and `created` maybe, without the papers that were seen. DataError where none is left."""
-    met = pl.Series(seen.among(keyed(table).get_column(KEY).fill_null("")))
+    keys = table if KEY in table.columns else keyed(table)
+    found = [seen.among(keys.get_column(name).fill_null("")) for name in (KEY, _LIKELY) if name in keys.columns]
+    met = pl.Series(np.logical_or.reduce(found))
     if met.all():
         raise DataError(f"{path}: all of its {len(table):,} papers were seen by {', '.join(seen.models)} in training")
     return table.filter(~met), LeftOut(seen.models, int(met.sum()))

@@ -300,6 +300,11 @@ def comparison_tables(comparison: Comparison) -> Iterator[Part]:
             f"agreement {agreed.value:.4f} ({agreed.low:.4f} - {agreed.high:.4f}, Wilson), Cohen's kappa"
             f" {_figure(label.kappa)}"
         )
+        if label.truths_differ:
+            yield Text(
+                f"the two files tell the truth of {label.truths_differ:,} papers differently; that of"
+                f" {_shown(comparison.second)} counts"
+            )
         if label.judgement is None:
             yield Text("no truth in either file, so neither can be said to be better")
         else:
