@@ -120,6 +120,6 @@ def key_of(by: str, columns: Sequence[str]) -> pl.Expr:
         key = key.str.extract(r"^\s*([12]\d{3})(?:\D|$)", 1)
     elif source != by:
         # As categories may be parted: `corpus.tasks`.
-        key = key.str.extract(r"""([^\s,;"'\[\]]+)""", 1)
+        key = key.str.extract(r"""([^\s,;|"'\[\]]+)""", 1)
         key = key.str.split(".").list.first() if by == "archive" else key
     return pl.when(key.str.strip_chars() != "").then(key).otherwise(pl.lit(NO_VALUE))
