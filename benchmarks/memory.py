@@ -36,7 +36,7 @@ class Stub:
     name, cleaning, thresholds, fingerprint = "stub", "none", {"ai": 0.5}, {"computed": "not at all"}
     task = Task.load(["ai"])
     encoder = SimpleNamespace(device=SimpleNamespace(told=lambda: ""))
-    tokenizing, reason, gates = "stub", "no device", ()
+    tokenizing, reason, gates, seen = "stub", "no device", (), None
 
     def linear_logits(self, texts: pl.Series) -> Any:
         return np.zeros((len(texts), 1), dtype=np.float32)
