@@ -244,3 +244,38 @@ def test_what_zstd_unpacks_is_never_in_memory_as_a_whole() -> None:
         tracemalloc.stop()
     assert read == 100 << 20
     assert peak < 80 << 20
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"title": "A", "abstract": "B", "text": "C"}, ("A", "B", None)),
+        ({"title": "A", "text": "C"}, (None, None, "C")),
+        ({"display_name": "A", "abstract_inverted_index": {"B": [0]}}, ("A", "B", None)),
+        ({"title": "A", "display_name": "D", "abstract_inverted_index": {"B": [0]}}, ("A", "B", None)),
+    ],
+    ids=str,
+)
+def test_which_texts_are_taken(tmp_path: Path, form: str, row: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    found, rejects = read(write(tmp_path, form, [{"id": "2101.00001", **row}]))
+    assert rejects == []
+    assert found.select("title", "abstract", "text").row(0) == expected
+
+
+def test_an_inverted_index_that_is_a_map_of_parquet(tmp_path: Path) -> None:
+    index = pa.array([[("hello", [1]), ("world", [0, 2])], None], pa.map_(pa.string(), pa.list_(pa.int64())))
+    table = pa.table({"id": ["W1", "W2"], "title": ["A", "B"], "abstract_inverted_index": index})
+    pq.write_table(table, tmp_path / "works.parquet")
+    found, rejects = read(tmp_path / "works.parquet")
+    assert rejects == []
+    assert found["abstract"].to_list() == ["world hello world", None]
+
+
+@pytest.mark.parametrize("answers", [[1.0, 0.0], [1, 0], [True, False], ["1.0", "0.0"], ["Yes", "no"]], ids=str)
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_yes_or_no_however_it_is_written(tmp_path: Path, form: str, answers: list[Any]) -> None:
+    rows = [{"id": f"2101.0000{n}", "title": "A", "abstract": "B", "label": one} for n, one in enumerate(answers)]
+    found, rejects = read(write(tmp_path, form, rows))
+    assert rejects == []
+    assert truth(AI, found)[0].to_list() == [True, False]

@@ -97,3 +97,26 @@ def test_restored_ids_are_counted() -> None:
 def test_the_year_stands_in_the_id() -> None:
     keys = pl.DataFrame({"key": ["0704.0010", "cmp-lg/9406012", "2101.00001", "hep-th/0001001", "W123", None]})
     assert keys.select(year_of(pl.col("key"))).to_series().to_list() == [2007, 1994, 2021, 2000, None, None]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "created", "expected"),
+    [
+        # A digit more than its month had is no rounding of a number.
+        ("812.38742", date(2008, 12, 19), None),
+        ("1502.047962", date(2015, 2, 16), None),
+        # It gets its id in the month in which it is made, or up to a year later.
+        ("812.3874", date(2007, 12, 19), "0812.3874"),
+        ("812.3874", date(2007, 11, 30), None),
+        ("812.3874", date(2009, 1, 1), None),
+    ],
+)
+def test_what_is_told_of_a_damaged_id_is_no_guess(damaged: str, created: date, expected: str | None) -> None:
+    assert key(damaged, created) == expected
+
+
+@pytest.mark.parametrize(
+    ("paper_key", "year"), [("hep-th/9108001", 1991), ("math/0001001", 2000), ("9001.00001", 2090)]
+)
+def test_the_century_of_an_id(paper_key: str, year: int) -> None:
+    assert pl.select(year_of(pl.lit(paper_key))).item() == year

@@ -47,3 +47,11 @@ def test_by_time_the_newest_are_the_test() -> None:
     ends = {side: (group["day"].min(), group["day"].max()) for (side,), group in frame.group_by("side")}
     assert ends["train"][1] < ends["validation"][0] < ends["validation"][1] < ends["test"][0]
     assert dict(sides.value_counts().iter_rows()) == {"train": 700, "validation": 150, "test": 150}
+
+
+def test_by_time_papers_without_a_date_are_the_oldest() -> None:
+    keys = pl.Series([f"W{n}" for n in range(100)])
+    created = pl.Series([None] * 10 + [date(2020, 1, 1)] * 90)
+    sides = split_by_time(created, keys)
+    assert sides[:10].unique().to_list() == ["train"]
+    assert sides.value_counts().sort("count")["count"].to_list() == [15, 15, 70]

@@ -257,3 +257,10 @@ def test_what_was_kept_is_no_label(cli: Callable[..., Result]) -> None:
     table = pl.DataFrame({"ai_score": [0.9, 0.2], "ai_truth": ["yes", "no"], "confidence_score": ["high", "low"]})
     table.write_csv("theirs.csv")
     assert report("theirs.csv").labels[0].confusion == Confusion(1, 0, 0, 1)
+
+
+def test_titles_come_from_the_truth(cli: Callable[..., Result], tmp_path: Path) -> None:
+    labels().with_columns(title=pl.lit("kept"), ai_truth=~pl.col("ai")).write_parquet("x.parquet")
+    found = report("x.parquet", truth=str(dump(tmp_path)), errors=2).labels[0].disagreements
+    assert found is not None
+    assert {paper.title for paper in (*found.labelled, *found.missed)} <= {f"No. {n}" for n in range(1, 41)}
