@@ -340,20 +340,24 @@ def test_a_disk_that_is_full_while_tensors_are_written(
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-def test_a_checkpoint_is_on_disk_before_it_has_its_name(
-    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is synced is the file that takes the name, and what a kill left before is gone."""
-    real, synced = os.fsync, list[int]()
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The inodes of all files that were synced to the disk."""
+    real, found = os.fsync, set[int]()
 
     def fsync(descriptor: int) -> None:
-        synced.append(os.fstat(descriptor).st_ino)
+        found.add(os.fstat(descriptor).st_ino)
         real(descriptor)
 
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def test_a_checkpoint_is_on_disk_before_it_has_its_name(how: dict[str, Any], tmp_path: Path, synced: set[int]) -> None:
+    """What is synced is the file that takes the name, and what a kill left before is gone."""
     left = tmp_path / ".model.checkpoint.unfinished"
     left.mkdir()
     (left / ".tmpabc").touch()
-    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(CutOffError):
         train(TrainSettings(**how), Listener("Pass 2 of 3", 1))
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
@@ -361,15 +365,8 @@ def test_a_checkpoint_is_on_disk_before_it_has_its_name(
 
 
 def test_a_model_is_on_disk_before_it_has_its_name_and_others_may_read_it(
-    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: dict[str, Any], tmp_path: Path, synced: set[int]
 ) -> None:
-    real, synced = os.fsync, set[int]()
-
-    def fsync(descriptor: int) -> None:
-        synced.add(os.fstat(descriptor).st_ino)
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
     before = os.umask(0o022)
     try:
         train(TrainSettings(**how))
