@@ -340,7 +340,7 @@ def test_a_link_to_no_model_fails_before_the_training(cli: Callable[..., Result]
 
 
 def test_a_model_in_the_place_of_a_dump(cli: Callable[..., Result], model: Path) -> None:
-    assert f"is a model; --model {model} labels with it" in error_line(cli("label", model), 2)
+    assert f"is a model, and no dump; --model {model} labels with it" in error_line(cli("label", model), 2)
 
 
 @pytest.mark.parametrize("file", ["arxivclf.toml", "mine.toml"])

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arxivclf import LabelSettings, TrainSettings, label, train
+from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.ids import month_of, year_of
 from arxivclf.corpus.openalex import abstract_of
 from arxivclf.corpus.snapshot import _Unzstd
@@ -155,7 +156,9 @@ def test_an_inverted_index_in_every_form(index: Any) -> None:
     assert abstract_of(json.dumps(index)) == f"world hello world{last}"
 
 
-@pytest.mark.parametrize("index", [[{"positions": [0], "word": "a"}], {"a": ["x"]}, [1, 2], [{"a": 1}], 5])
+@pytest.mark.parametrize(
+    "index", [[{"positions": [0], "word": "a"}], {"a": ["x"]}, {"a": [float("inf")]}, [1, 2], [{"a": 1}], 5]
+)
 def test_what_is_no_inverted_index_says_so(index: Any) -> None:
     with pytest.raises(ValueError, match="no index of words"):
         abstract_of(index)
@@ -279,3 +282,39 @@ def test_a_yes_or_no_however_it_is_written(tmp_path: Path, form: str, answers: l
     found, rejects = read(write(tmp_path, form, rows))
     assert rejects == []
     assert truth(AI, found)[0].to_list() == [True, False]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"id":"2101.00009","title":"t\\ud800","abstract":"b","v":NaN}', '{"id":"2101.00009\\ud800","title":"NaN: NaN"}'],
+)
+def test_what_no_text_can_hold_is_a_reject(tmp_path: Path, line: str) -> None:
+    """Half a pair of surrogates, which Python's JSON would let through."""
+    dump = write_jsonl(tmp_path / "dump.jsonl", [paper("2101.00001")])
+    dump.write_text(dump.read_text() + line + "\n")
+    found, rejects = read(dump)
+    assert found["id"].to_list() == ["2101.00001"]
+    assert rejects == ["not JSON"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_categories_go_before_a_label_paper_by_paper(tmp_path: Path, form: str) -> None:
+    plain = {"title": "A", "abstract": "B"}
+    rows = [
+        {"id": "2101.00001", **plain, "categories": "hep-th", "label": "1"},
+        {"id": "2101.00002", **plain, "categories": None, "label": "1"},
+        {"id": "2101.00003", **plain, "categories": " ", "label": "0"},
+        {"id": "2101.00004", **plain, "categories": "cs.LG", "label": None},
+        {"id": "2101.00005", **plain, "categories": None, "label": None},
+    ]
+    path = write(tmp_path, form, rows)
+    found, rejects = read(path)
+    assert rejects == []
+    assert truth(AI, found)[0].to_list() == [False, True, False, True, None]
+    named = pl.concat([chunk.papers for chunk in snapshot(path, naming=Naming(label="label")).chunks()])
+    assert truth(AI, named)[0].to_list() == [True, True, False, None, None]
+
+
+def test_an_empty_item_of_a_list_is_none(tmp_path: Path) -> None:
+    rows = [{"id": "2101.00001", "title": "A", "abstract": "B", "categories": ["cs.AI", ""]}]
+    assert truth(AI, read(write_jsonl(tmp_path / "x.jsonl", rows))[0])[0].to_list() == [True]

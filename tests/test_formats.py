@@ -70,7 +70,9 @@ def test_the_page_names_what_json_has_and_nothing_else(
     """Of labels with a truth, without, with one from elsewhere, of a comparison and of a drift."""
     blind = pl.read_parquet(labels).with_columns(ai_truth=pl.lit(None, pl.Boolean))
     blind.write_parquet(tmp_path / "blind.parquet")
-    seen = {"arxivclf": json.dumps({"parts": [{"seen": {"learnt": 3}}, {"seen": {"learnt": 2}}]})}
+    seen = {
+        "arxivclf": json.dumps({"job": {"labels": {}}, "parts": [{"seen": {"learnt": 3}}, {"seen": {"learnt": 2}}]})
+    }
     pl.read_parquet(labels).write_parquet(tmp_path / "seen.parquet", metadata=seen)
     named = zip(("old", "new", "earlier", "later"), (*pair(), *dumps(more=0.1)), strict=True)
     for name, frame in named:

@@ -84,7 +84,7 @@ def test_the_flattered_figures_are_said_to_be_so_and_the_others_are_to_be_had(
         )
 
         told = " ".join(cli("report", labels).output.split())
-        assert f"Of the labelled papers {learnt:,} taught the model, {fitted:,} tuned it, which flatters" in told
+        assert f"Of all papers labelled {learnt:,} taught the model, {fitted:,} tuned it: there it looks better" in told
         left_out = json.loads(cli("report", labels, "--unseen-by", alone, "--format", "json").output)
 
         assert left_out["seen"] is None
@@ -113,7 +113,7 @@ def test_papers_that_no_model_saw_are_not_spoken_of(alone: Path, cli: Callable[.
     dump = write_jsonl(Path("new.jsonl"), [paper(f"2212.{number:05d}") for number in range(9)])
 
     assert "seen in training" not in cli("label", dump, "--model", alone, "-o", "new.parquet").output
-    assert "flatters" not in cli("report", "new.parquet").output
+    assert "looks better" not in cli("report", "new.parquet").output
     left = json.loads(cli("report", "new.parquet", "--unseen-by", alone, "--format", "json").output)
     assert (left["left_out"]["papers"], left["labels"][0]["papers"]) == (0, 9)
 

@@ -16,6 +16,8 @@ from conftest import PAPERS, error_line, paper, write_jsonl
 from arxivclf import report
 from arxivclf.corpus.columns import Naming
 from arxivclf.errors import DataError
+from arxivclf.reporting.compare import compare
+from arxivclf.reporting.made import Made
 from arxivclf.reporting.metrics import Confusion
 
 
@@ -179,7 +181,7 @@ def damaged(paper_id: str) -> str:
 @pytest.mark.parametrize("with_dates", ["labels", "truth", "neither"])
 def test_a_damaged_id_without_a_date_is_told_by_the_other_file(tmp_path: Path, with_dates: str) -> None:
     """The same papers, whichever of the two lost its zeros, or its dates."""
-    frame = labels().with_columns(ai_truth=pl.col("ai"))
+    frame = labels().with_columns(pl.lit("2021-01-05").str.to_date().alias("created"), ai_truth=pl.col("ai"))
     lost = frame.with_columns(pl.col("id").map_elements(damaged, pl.String))
     assert lost["id"].str.len_chars().min() < 10
     for one, other in ((frame, lost), (lost, frame), (lost, lost)):
@@ -264,3 +266,45 @@ def test_titles_come_from_the_truth(cli: Callable[..., Result], tmp_path: Path) 
     found = report("x.parquet", truth=str(dump(tmp_path)), errors=2).labels[0].disagreements
     assert found is not None
     assert {paper.title for paper in (*found.labelled, *found.missed)} <= {f"No. {n}" for n in range(1, 41)}
+
+
+def test_a_broken_line_makes_no_table_of_a_dump(file: Path, tmp_path: Path) -> None:
+    path = dump(tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], "not json", '{"id": "x", "v": NaN}', *lines[3:]]) + "\n")
+    found = report(file, truth=str(path))
+    assert found.match is not None
+    assert found.match.papers == 30
+
+
+def test_a_csv_may_have_texts(file: Path, tmp_path: Path) -> None:
+    rows = [{"id": one, "title": "A", "abstract": "B", "categories": "cs.LG"} for one in labels()["id"]]
+    pl.DataFrame(rows).write_csv(tmp_path / "gold.csv")
+    assert report(file, truth=str(tmp_path / "gold.csv")).labels[0].confusion == Confusion(10, 0, 30, 0)
+
+
+def test_an_id_that_stands_in_both_files_is_that_one(tmp_path: Path) -> None:
+    """Whatever else it might mean."""
+    ids, truths = ["1501.1", "1501.10000", "1501.2"], [True, False, True]
+    frame = pl.DataFrame({"id": ids, "ai": [True] * 3, "ai_score": [0.9] * 3, "ai_truth": truths})
+    frame.write_parquet(tmp_path / "a.parquet")
+    frame.write_parquet(tmp_path / "b.parquet")
+    assert report(tmp_path / "a.parquet", truth=str(tmp_path / "b.parquet")).labels[0].confusion == Confusion(
+        2, 1, 0, 0
+    )
+    assert compare(tmp_path / "a.parquet", tmp_path / "b.parquet").papers == 3
+
+
+def test_a_record_of_other_labels_is_not_believed(cli: Callable[..., Result]) -> None:
+    assert cli("label", PAPERS, "--model", "bundled", "-o", "x.csv", "-q").exit_code == 0
+    assert Made.of(Path("x.csv")).thresholds["ai"] == Made.of(Path("x.csv")).thresholds["ai"] != 0.5
+    Path("x.csv").write_text("".join(Path("x.csv").read_text().splitlines(keepends=True)[:100]))
+    assert Made.of(Path("x.csv")) == Made()
+
+
+def test_a_model_folder_may_tell_the_truth(file: Path, cli: Callable[..., Result]) -> None:
+    """By its test part."""
+    assert cli("train", PAPERS, "--base", "none", "--since", "1990", "-o", "m", "-q").exit_code == 0
+    assert cli("label", PAPERS, "--model", "bundled", "-o", "x.parquet", "-q").exit_code == 0
+    found = json.loads(cli("report", "x.parquet", "--label", "ai", "--truth", "m", "--format", "json").stdout)
+    assert found["match"]["papers"] == len(pl.read_parquet("m/test.labels.parquet"))

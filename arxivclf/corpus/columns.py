@@ -114,13 +114,14 @@ class Columns:
         names["categories"] = first("categories")
         if naming.label is not None and must(naming.label, "--label-column") != names["categories"]:
             names["label"] = naming.label
-        elif names["categories"] is None:
+        else:
             names["label"] = first("label")
         names["year"] = first(*_YEARS)
         for column in keep:
             must(column, "--keep")
         arxiv = names["categories"] is not None and naming.id is None
-        return cls(names, tuple(name for name in _DATED if name in there), tuple(keep), inverted, arxiv)
+        either = naming.label is None and None not in (names["categories"], names["label"])
+        return cls(names, tuple(name for name in _DATED if name in there), tuple(keep), inverted, arxiv, either)
 
     @property
     def has_texts(self) -> bool:
@@ -136,7 +137,8 @@ class Columns:
         """For a file whose rows may have columns that its first ones have not: the usual names count there, too."""
         names = dict(self.names)
         names["year"] = names["year"] or _YEARS[self.inverted]
-        either = names["label"] is None
+        # Unless the user named the label, for then it alone tells.
+        either = self.either or names["label"] is None or (names["label"] == "label" and names["categories"] is None)
         if either:
             names |= {"label": "label", "categories": "categories"}
         return replace(self, names=names, dated=_DATED, either=either)
@@ -199,7 +201,7 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
     )
     label, listed = pl.col("label"), pl.col("categories")
     if columns.either:
-        label = pl.when(listed.is_null()).then(label).otherwise(None)
+        label = pl.when(listed.fill_null("").str.contains(r"\S")).then(None).otherwise(label)
     elif columns.names["label"] is not None:
         listed = pl.lit(None, pl.String)
     rows = rows.with_columns(year=year, fault=reason, label=label, listed=listed)

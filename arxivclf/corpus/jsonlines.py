@@ -50,7 +50,7 @@ def read(
     """
     every = (_Line(number, text) for number, text in enumerate(stream, 1) if not text.isspace())
     head = list(islice(every, _HEAD_LINES))
-    there = dict.fromkeys(name for line in head for name in _parse(line)[0] or ())
+    there = dict.fromkeys(name for line in head for name in parsed(line.text)[0] or ())
     columns = Columns.recognise(list(there), naming, keep, source).open_ended() if there else None
     numbered = chain(head, every)
     for place in count():
@@ -64,7 +64,7 @@ def read(
         rows: list[tuple[_Line, dict[str, Any]]] = []
         broken: list[Reject] = []
         for line in lines:
-            row, reason = _parse(line)
+            row, reason = parsed(line.text)
             if row is None:
                 broken.append(Reject(source, "line", line.number, None, reason, _shown(line)))
             else:
@@ -79,9 +79,10 @@ def read(
         yield replace(found, rejects=sorted(broken + found.rejects, key=lambda reject: reject.row))
 
 
-def _parse(line: _Line) -> tuple[dict[str, Any] | None, str]:
+def parsed(line: bytes) -> tuple[dict[str, Any] | None, str]:
+    """The record of a line, or else None and why it is none."""
     # Within a file, too, where several were joined.
-    text = line.text.removeprefix(_UTF8_MARK)
+    text = line.removeprefix(_UTF8_MARK)
     try:
         row = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -91,7 +92,8 @@ def _parse(line: _Line) -> tuple[dict[str, Any] | None, str]:
             return None, NOT_UTF8
         try:
             # Python's own writer says NaN, which is no JSON.
-            row = json.loads(decoded, parse_constant=lambda _: None) if _NO_NUMBER.search(decoded) else None
+            there = _NO_NUMBER.search(decoded) is not None
+            row = orjson.loads(json.dumps(json.loads(decoded, parse_constant=lambda _: None))) if there else None
         except (ValueError, RecursionError):
             row = None
         if row is None:
@@ -140,7 +142,7 @@ def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str |
         except ValueError as error:
             return None, str(error)
     if name in LISTS and isinstance(value, list):
-        value = [_said(one) for one in value if one is not None]
+        value = [_said(one) for one in value if one not in (None, "")]
         return (LISTS[name].join(value) if all(value) else None), None
     if name in ("title", "abstract", "text") and not isinstance(value, int | float):
         return None, f"{columns.names[name]} is no text"

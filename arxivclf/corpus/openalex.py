@@ -23,7 +23,7 @@ def abstract_of(inverted_index: Any) -> str | None:
         placed = [(int(position), word) for word, positions in pairs for position in positions or ()]
         placed.sort()
         return " ".join(word for _, word in placed) or None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("abstract_inverted_index is no index of words") from None
 
 

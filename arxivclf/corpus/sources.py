@@ -23,15 +23,13 @@ import xxhash
 from arxivclf.errors import DataError, UsageError, one_line
 
 STANDARD_INPUT = "-"
+# Of a model folder, which has JSON of its own.
+_MODEL_FILE = "arxivclf.json"
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
 PACKED = ("", ".gz", ".zst")
 
 _SCHEMES = ("s3://", "gs://", "hf://")
 _BLOCK = 1 << 20
-
-
-# Of a model folder, which has JSON of its own.
-_MODEL_FILE = "arxivclf.json"
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def _resolve_one(path: str) -> list[str]:
         return [path]
     if Path(path).is_dir():
         if (Path(path) / _MODEL_FILE).exists():
-            raise UsageError(f"{path}: is a model; --model {path} labels with it")
+            raise UsageError(f"{path}: is a model, and no dump; --model {path} labels with it")
         names = sorted(str(entry) for entry in Path(path).iterdir() if entry.is_file() and is_dump(entry.name))
         if not names:
             raise DataError(

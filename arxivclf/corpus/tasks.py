@@ -25,7 +25,7 @@ _BETWEEN = r"""[\s,;|"'\[\]]"""
 # What may be a category, of arXiv's future or of others.
 _DOTTED = r"[a-z-]+\.[a-z-]{2,}"
 # Around one of several names in a column of labels; names of other makers may have blanks in them.
-_BEFORE, _AFTER = r"""[,;\['"]\s*""", r"""\s*[,;\]'"]"""
+_BEFORE, _AFTER = r"""[,;|\['"]\s*""", r"""\s*[,;|\]'"]"""
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _COLUMNS_OF_ALL_LABELS = {"id", "created", "categories", "decided_by", "text_hash"}
 TRUE_WORDS = ["true", "t", "yes", "y", "1", "1.0", "positive"]

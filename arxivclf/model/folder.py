@@ -160,11 +160,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         yield unfinished
-        for path in unfinished.iterdir():
+        for path in [*unfinished.rglob("*"), unfinished]:
+            if path.is_dir():
+                sync_folder(path)
+                continue
             # The library behind the weights keeps them from all but their owner.
             path.chmod(unfinished.stat().st_mode & 0o666)
             sync_file(path)
-        sync_folder(unfinished)
         if (folder / INFO_FILE).exists():
             shutil.rmtree(previous(folder), ignore_errors=True)
             folder.rename(previous(folder))

@@ -26,13 +26,9 @@ from arxivclf.reporting.table import (
     KEY,
     LabelsFile,
     LeftOut,
-    categories_of,
-    gate_alone,
     keyed,
     labels_of,
     scored_from,
-    seen_of,
-    thresholds_of,
     without_seen,
 )
 from arxivclf.reporting.thresholds import Thresholds, along, in_use
@@ -170,14 +166,14 @@ def report(
     if truth is not None:
         from arxivclf.reporting.truth import with_truth
 
-        table, match = with_truth(table, names, truth, naming or Naming(), categories_of(path))
+        table, match = with_truth(table, names, truth, naming or Naming(), file.made.categories)
         beside = list(dict.fromkeys([*beside, *({"title"} & set(table.columns))]))
     if errors:
         table = keyed(table)
         beside.append(KEY)
     # Those of the gate are of the test part as it is, at the gate's own threshold.
-    alone = gate_alone(path) if truth is None and unseen_by is None and threshold is None else {}
-    thresholds = thresholds_of(path)
+    alone = file.made.alone if truth is None and unseen_by is None and threshold is None else {}
+    thresholds = file.made.thresholds
     if threshold is not None:
         thresholds = dict.fromkeys(names, threshold)
     judged, without = [], []
@@ -207,7 +203,7 @@ def report(
         )
     names = [one.name for one in judged]
     together = _overall(table, names, threshold) if len(names) > 1 else None
-    seen = {} if unseen_by is not None or not judged else seen_of(path)
+    seen = {} if unseen_by is not None or not judged else file.made.seen
     return Report(str(path), tuple(judged), together, tuple(without), match, seen, left_out)
 
 

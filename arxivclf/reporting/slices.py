@@ -117,7 +117,7 @@ def key_of(by: str, columns: Sequence[str]) -> pl.Expr:
     key = pl.col(source).cast(pl.String, strict=False)
     if source != by and by == "year":
         # A date that is not written the year first tells none.
-        key = key.str.extract(r"^\s*([12]\d{3})(?:\D|$)", 1)
+        key = key.str.extract(r"^\s*([12]\d{3})(?:[01]\d[0-3]\d)?(?:\D|$)", 1)
     elif source != by:
         # As categories may be parted: `corpus.tasks`.
         key = key.str.extract(r"""([^\s,;|"'\[\]]+)""", 1)

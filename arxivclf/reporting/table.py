@@ -6,11 +6,9 @@ import codecs
 import gzip
 import json
 import zlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,14 +18,12 @@ from arxivclf.corpus.ids import arxiv_key
 from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.tasks import FALSE_WORDS, NO_WORDS, TRUE_WORDS
 from arxivclf.errors import DataError, ModelError, UsageError, one_line
+from arxivclf.reporting.made import Made
 
-# The names are those of model.folder, which is too heavy to import for them.
-TEST_LABELS, _INFO = "test.labels.parquet", "arxivclf.json"
-# And those of labelling.job: where labels of each form tell what they were made by.
-_JOB_KEY, _JOB_FILE = "arxivclf", ".job.json"
+# The name is that of model.folder, which is too heavy to import for it.
+TEST_LABELS = "test.labels.parquet"
 
 ASSUMED_THRESHOLD = 0.5
-_TELLS_NOTHING = (OSError, pl.exceptions.PolarsError, ValueError, KeyError, TypeError, AttributeError)
 # Columns that no file of labels has.
 KEY, _LIKELY = "key of the paper", "key that it may have"
 # What a table is about that has a `score` and a `truth` and names no label.
@@ -40,7 +36,8 @@ _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 class LabelsFile:
     """A file of labels that is open: its columns, and the `names` of those that are labels with scores.
 
-    A score without a label, in any other table, is labelled from 0.5 on; such labels are `assumed`.
+    A score without a label, in any other table, is labelled from 0.5 on; such labels are `assumed`. `made` is what it
+    tells of how it was made.
     """
 
     path: str
@@ -48,6 +45,7 @@ class LabelsFile:
     names: tuple[str, ...]
     assumed: tuple[str, ...]
     frame: pl.LazyFrame
+    made: Made
 
     @classmethod
     def open(cls, path: str | Path) -> LabelsFile:
@@ -57,20 +55,20 @@ class LabelsFile:
         """
         if "://" in str(path):
             raise UsageError(f"{path}: labels are read from this disk; copy them here first")
-        path = _labels_in(Path(path))
-        frame = _read(path)
+        made, path = Made.of(Path(path)), _labels_in(Path(path))
+        frame = _read(path, made)
         columns = frame.collect_schema().names()
         if "score" in columns and not any(name.endswith("_score") for name in columns):
             plain = {"score": f"{_PLAIN}_score", "truth": f"{_PLAIN}_truth"}
             frame = frame.rename({one: other for one, other in plain.items() if one in columns})
             columns = [plain.get(name, name) for name in columns]
-        names = _labels_among(path, columns)
+        names = _labels_among(made, columns)
         assumed = tuple(name for name in names if name not in columns)
         frame = frame.with_columns(
             (pl.col(f"{name}_score").cast(pl.Float64, strict=False) >= ASSUMED_THRESHOLD).alias(name)
             for name in assumed
         )
-        return cls(str(path), (*columns, *assumed), tuple(names), assumed, frame)
+        return cls(str(path), (*columns, *assumed), tuple(names), assumed, frame, made)
 
     @property
     def others(self) -> list[str]:
@@ -118,67 +116,13 @@ class LabelsFile:
         return pl.select(pl.when(yes).then(True).when(no).then(False)).to_series().rename(column.name)
 
 
-def _labels_among(path: Path, columns: Sequence[str]) -> list[str]:
+def _labels_among(made: Made, columns: Sequence[str]) -> list[str]:
     """The labels of a file, in the order of their scores: those that it says it was made with, or else those of a score
     that stands beside a label or a truth, or else those of any score."""
     scores = [name.removesuffix("_score") for name in columns if name.endswith("_score") and name != "_score"]
-    made = [name for name in scores if name in thresholds_of(path)]
+    known = [name for name in scores if name in made.thresholds]
     beside = [name for name in scores if name in columns or f"{name}_truth" in columns]
-    return made or beside or scores
-
-
-def gate_alone(path: str | Path) -> Mapping[str, Mapping[str, Any]]:
-    """What its linear model alone has on the test split of a model, by label and figure; nothing of what has no gate
-    beside an encoder."""
-    info = Path(path) / _INFO
-    try:
-        alone = json.loads(info.read_bytes())["metrics"]["alone"]
-        return dict(alone["linear"]["test"]) if "encoder" in alone else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def categories_of(path: str | Path) -> Mapping[str, tuple[str, ...]]:
-    """The categories that make each label true, of a model folder or of labels that tell; nothing of others."""
-    path = Path(path)
-    try:
-        if path.is_dir():
-            labels = json.loads((path / _INFO).read_bytes())["task"]["labels"]
-            told = {name: label["categories"] for name, label in labels.items()}
-        else:
-            told = _record(path)["job"]["categories"]
-        return {str(name): tuple(map(str, of)) for name, of in told.items()}
-    except _TELLS_NOTHING:
-        return {}
-
-
-def thresholds_of(path: str | Path) -> Mapping[str, float]:
-    """The thresholds that labels were given by, of each label, where their file, or the model, still tells."""
-    path = Path(path)
-    try:
-        told = (
-            json.loads((path / _INFO).read_bytes())["thresholds"] if path.is_dir() else _record(path)["job"]["labels"]
-        )
-        return {str(name): float(value) for name, value in told.items()}
-    except _TELLS_NOTHING:
-        return {}
-
-
-def seen_of(path: str | Path) -> Mapping[str, int]:
-    """How many papers of a file of labels their models had seen in training (`corpus.seen`), where it tells."""
-    try:
-        counts: Counter[str] = Counter()
-        for part in _record(Path(path))["parts"]:
-            counts.update({str(name): int(count) for name, count in part["seen"].items()})
-        return dict(counts)
-    except _TELLS_NOTHING:
-        return {}
-
-
-def _record(path: Path) -> Any:
-    """What labels keep of the run that made them."""
-    beside = path.with_name(f"{path.name}{_JOB_FILE}")
-    return json.loads(beside.read_bytes() if beside.exists() else pl.read_parquet_metadata(path)[_JOB_KEY])
+    return known or beside or scores
 
 
 def scored_from(score: pl.Expr, threshold: float) -> pl.Expr:
@@ -219,7 +163,8 @@ def keyed(table: pl.DataFrame) -> pl.DataFrame:
     written = pl.col("created").cast(pl.String).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
     created = written if "created" in table.columns else pl.lit(None, pl.Date)
     key = pl.coalesce(arxiv_key(paper_id, created), paper_id.str.strip_chars())
-    return table.with_columns(key.alias(KEY), arxiv_key(paper_id, created, trust=True).alias(_LIKELY))
+    likely = pl.when(created.is_null()).then(arxiv_key(paper_id, created, trust=True))
+    return table.with_columns(key.alias(KEY), likely.alias(_LIKELY))
 
 
 def alike(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -227,11 +172,13 @@ def alike(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     if the other table has that one."""
     ours, theirs = (table.get_column(KEY).drop_nulls().unique() for table in (first, second))
 
-    def told(table: pl.DataFrame, others: pl.Series) -> pl.DataFrame:
-        named = pl.col(_LIKELY).is_in(others.implode())
+    def told(table: pl.DataFrame, own: pl.Series, others: pl.Series) -> pl.DataFrame:
+        # An id that the other has as it stands is that one, and a paper that stands here already is not here twice.
+        known, own = others.implode(), own.implode()
+        named = pl.col(_LIKELY).is_in(known) & ~pl.col(KEY).is_in(known) & ~pl.col(_LIKELY).is_in(own)
         return table.with_columns(pl.when(named).then(_LIKELY).otherwise(KEY).alias(KEY)).drop(_LIKELY)
 
-    return told(first, theirs), told(second, ours)
+    return told(first, ours, theirs), told(second, theirs, ours)
 
 
 @dataclass(frozen=True)
@@ -278,7 +225,7 @@ def labels_of(
     return papers
 
 
-def _read(path: Path) -> pl.LazyFrame:
+def _read(path: Path, made: Made) -> pl.LazyFrame:
     """The table in a file, by its content: Parquet, JSON lines or CSV, the latter two packed or not."""
     try:
         with open(path, "rb") as file:
@@ -296,10 +243,10 @@ def _read(path: Path) -> pl.LazyFrame:
         if not content.strip():
             raise DataError(f"{path}: an empty file")
         if content.lstrip().startswith(b"{"):
-            return _typed(path, lambda types: pl.read_ndjson(content, schema_overrides=types, infer_schema_length=None))
+            return _typed(made, lambda types: pl.read_ndjson(content, schema_overrides=types, infer_schema_length=None))
         parted_by = _separator(content)
         return _typed(
-            path,
+            made,
             lambda types: pl.read_csv(content, schema_overrides=types, infer_schema_length=0, separator=parted_by),
         )
     except FileNotFoundError:
@@ -329,8 +276,8 @@ def _as_text(column: pl.Series) -> pl.Series:
     return column
 
 
-def _typed(path: Path, read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:
+def _typed(made: Made, read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:
     """A table of text whose scores are numbers."""
     columns = read({}).columns
-    scores = [f"{name}_score" for name in _labels_among(path, columns)]
+    scores = [f"{name}_score" for name in _labels_among(made, columns)]
     return read(dict.fromkeys([*scores, *({"score"} & {*columns})], pl.Float64())).lazy()

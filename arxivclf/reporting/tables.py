@@ -110,8 +110,8 @@ def _told_of_match(match: Match) -> str:
 
 
 def _told_of_seen(counts: Mapping[str, int]) -> str:
-    """Which of the labelled papers a model had met in training, in a line."""
-    return f"Of the labelled papers {told(counts)}, which flatters the figures; --unseen-by MODEL leaves them out"
+    """How many of all labelled papers, whichever are judged here, a model had met in training, in a line."""
+    return f"Of all papers labelled {told(counts)}: there it looks better than it is; --unseen-by MODEL leaves them out"
 
 
 def _told_of_left_out(found: LeftOut) -> str:

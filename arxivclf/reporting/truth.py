@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +9,16 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import orjson
 import polars as pl
 
 from arxivclf.corpus import parquet
 from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.jsonlines import parsed
 from arxivclf.corpus.snapshot import Snapshot, is_parquet, lines_of
 from arxivclf.corpus.sources import Source, fetch, resolve
 from arxivclf.corpus.tasks import Label, Task, built_in, truth
 from arxivclf.errors import DataError
-from arxivclf.reporting.table import KEY, LabelsFile, alike, keyed
+from arxivclf.reporting.table import KEY, TEST_LABELS, LabelsFile, alike, keyed
 
 # What tells the columns of JSON lines.
 _FIRST_LINES = 100
@@ -88,32 +87,30 @@ def _task(names: Sequence[str], categories: Mapping[str, Sequence[str]]) -> Task
 
 def _told(path: str, task: Task, naming: Naming) -> pl.DataFrame:
     """The `id`, `created` if known, the truth of each label and, where it is there, the title of each paper."""
-    truths = {f"{name}_truth" for name in task.names}
-    there = _columns(path)
-    # Truths that somebody wrote down, or a table of ids without texts, are no dump, and may be CSV.
-    texts = {"abstract", "abstract_inverted_index", "text", naming.text}
-    if there is not None and (truths & there or not texts & there):
+    if not Path(path).exists() or (Path(path).is_dir() and not (Path(path) / TEST_LABELS).exists()):
+        return _of_dump(path, task, naming)
+    truths, texts = (
+        {f"{name}_truth" for name in task.names},
+        {"abstract", "abstract_inverted_index", "text", naming.text},
+    )
+    there = _columns(Path(path))
+    # Truths that somebody wrote down, or a table of ids without texts, are no dump, and neither are CSV and labels.
+    if not there or truths & there or not texts & there:
         return _of_table(LabelsFile.open(path), task, naming)
     return _of_dump(path, task, naming)
 
 
-def _columns(path: str) -> set[str] | None:
-    """The columns of a file on this disk; of JSON lines those of the first lines. None where there is no such file."""
-    if not Path(path).is_file():
-        return None
-    source = Source(path, Path(path))
+def _columns(path: Path) -> set[str]:
+    """The columns of Parquet, or those of the first JSON lines; none of a file that is neither."""
+    source = Source(str(path), path)
+    if path.is_dir():
+        return set()
     if is_parquet(source):
         return set(parquet.schema(source))
     try:
-        found: set[str] = set()
-        for line, _ in islice(lines_of(source), _FIRST_LINES):
-            row = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
-            if not isinstance(row, dict):
-                break
-            found |= set(row)
-        return found
-    except (orjson.JSONDecodeError, DataError):
-        return set(LabelsFile.open(path).columns)
+        return {name for line, _ in islice(lines_of(source), _FIRST_LINES) for name in parsed(line)[0] or ()}
+    except DataError:
+        return set()
 
 
 def _of_table(table: LabelsFile, task: Task, naming: Naming) -> pl.DataFrame:
@@ -125,13 +122,16 @@ def _of_table(table: LabelsFile, task: Task, naming: Naming) -> pl.DataFrame:
             f"--truth {table.path}: no column {paper_id!r}; there are {', '.join(table.columns)}. --id-column names"
             " another."
         )
-    there = [name for name in ("created", "title", "categories", label, *columns) if name in table.columns]
+    wanted = dict.fromkeys(("created", "title", "categories", label, *columns))
+    there = [name for name in wanted if name in table.columns and name != paper_id]
     frame = table.read([paper_id, *there], columns).rename({paper_id: "id"})
     nothing = pl.lit(None, pl.String)
     listed, said = (pl.col(name).cast(pl.String) if name in there else nothing for name in ("categories", label))
     # As in a dump: a label counts where there are no categories, or where it was named.
-    said = said if naming.label is not None or "categories" not in there else nothing
-    listed = listed if naming.label is None else nothing
+    if naming.label is None:
+        said = pl.when(listed.fill_null("").str.contains(r"\S")).then(None).otherwise(said)
+    else:
+        listed = nothing
     papers = frame.with_columns(listed=listed, label=said)
     answers = [series.rename(f"{series.name}_truth") for series in truth(task, papers)]
     own = frame.select(column for column in columns if column in there)

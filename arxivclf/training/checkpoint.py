@@ -49,6 +49,11 @@ class Checkpoints:
         return self.path.with_name(f".{self.folder.name}.checkpoint.previous.safetensors")
 
     @property
+    def _unfinished(self) -> Path:
+        """A folder of its own, for the library writes under names that a kill would leave behind."""
+        return self.path.with_suffix(".unfinished")
+
+    @property
     def due(self) -> bool:
         """Whether it is time for another."""
         return time.monotonic() - self._saved_at >= self.every_s
@@ -56,8 +61,7 @@ class Checkpoints:
     def save(self, state: Mapping[str, Any], tensors: Callable[[], Tensors]) -> None:
         """Write a checkpoint in the place of the last. Where that fails the last one stays, and training goes on."""
         header = json.dumps({"format": _FORMAT, "identity": self.identity, "state": state})
-        # A folder of its own, for the library writes under a name that a kill would leave behind.
-        unfinished = self.path.with_suffix(".unfinished")
+        unfinished = self._unfinished
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
@@ -106,6 +110,7 @@ class Checkpoints:
         """The model is written: neither its own nor an older checkpoint is needed."""
         self.path.unlink(missing_ok=True)
         self.put_aside.unlink(missing_ok=True)
+        shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def _refuse_other(self, theirs: Mapping[str, Any]) -> None:
         # The papers last: what else has changed is what changed them.

@@ -183,8 +183,9 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
     left_out = pl.lit(False)
     if settings.exclude is not None:
         parts = [chunk.papers for chunk in read("what is left out", [settings.exclude], _of_ids(settings))]
-        if parts:
-            left_out = pl.col("key").is_in(_keys_of(pl.concat(parts)).implode())
+        if not parts:
+            raise DataError(f"{settings.exclude}: no paper in it to leave out")
+        left_out = pl.col("key").is_in(_keys_of(pl.concat(parts)).implode())
         counts["excluded"] = int(chosen.select(left_out.sum()).item())
         chosen = chosen.filter(~left_out)
 

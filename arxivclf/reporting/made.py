@@ -1,0 +1,71 @@
+"""What labels tell of how they were made: thresholds, what is true, how many papers the models had seen before."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from arxivclf.corpus.sources import Source
+
+# The names are those of model.folder and of labelling.job, which are too heavy to import for them.
+_INFO = "arxivclf.json"
+_JOB_KEY, _JOB_FILE = "arxivclf", ".job.json"
+
+_TELLS_NOTHING = (OSError, pl.exceptions.PolarsError, ValueError, KeyError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Made:
+    """By label its threshold, and the categories that make it true; how many papers the models had `seen` in training
+    (`corpus.seen`); and by label and figure what the linear model `alone` has on the test split of a model.
+
+    All are empty where nothing tells.
+    """
+
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    seen: Mapping[str, int] = field(default_factory=dict)
+    alone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path) -> Made:
+        """That of a model folder, or of a file of labels."""
+        try:
+            return cls._of_model(json.loads((path / _INFO).read_bytes())) if path.is_dir() else cls._of_labels(path)
+        except _TELLS_NOTHING:
+            return cls()
+
+    @classmethod
+    def _of_model(cls, told: Any) -> Made:
+        alone, labels = told["metrics"]["alone"], told.get("task", {}).get("labels", {})
+        return cls(
+            _numbers(told.get("thresholds", {})),
+            _lists({name: label["categories"] for name, label in labels.items()}),
+            alone=dict(alone["linear"]["test"]) if "encoder" in alone and "linear" in alone else {},
+        )
+
+    @classmethod
+    def _of_labels(cls, path: Path) -> Made:
+        beside = path.with_name(f"{path.name}{_JOB_FILE}")
+        told = json.loads(beside.read_bytes() if beside.exists() else pl.read_parquet_metadata(path)[_JOB_KEY])
+        if beside.exists() and told["output"] != Source(str(path), path).fingerprint():
+            # Of other labels, which were there before.
+            return cls()
+        seen: Counter[str] = Counter()
+        for part in told["parts"]:
+            seen.update({str(name): int(count) for name, count in part.get("seen", {}).items()})
+        return cls(_numbers(told["job"]["labels"]), _lists(told["job"].get("categories", {})), dict(seen))
+
+
+def _numbers(told: Mapping[str, Any]) -> Mapping[str, float]:
+    return {str(name): float(value) for name, value in told.items()}
+
+
+def _lists(told: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+    return {str(name): tuple(map(str, of)) for name, of in told.items()}
