@@ -6,6 +6,7 @@ The names are those of the command line's options; `arxivclf.toml` uses them too
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 import types
@@ -97,6 +98,7 @@ class TrainSettings:
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
+        _settle(self)
         _check(
             self,
             ("max_papers", self.max_papers is None or self.max_papers > 0, "above 0"),
@@ -168,6 +170,7 @@ class LabelSettings:
     label_column: str | None = None
 
     def __post_init__(self) -> None:
+        _settle(self)
         _check(
             self,
             ("keep", len(set(self.keep)) == len(self.keep), "columns that differ"),
@@ -179,6 +182,24 @@ class LabelSettings:
             ("shard", self.shard is None or _is_shard(self.shard), "I/N, I from 0 and below N, as 0/3"),
             ("max_rejects", 0 <= self.max_rejects <= 1, "at least 0 and at most 1"),
         )
+
+
+def _settle(settings: Any) -> None:
+    """Paths as text, one name for several as several; UsageError where a choice is none of those there are."""
+    for name, kind in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        of_many = get_origin(kind) is tuple
+        if of_many and get_args(kind)[-1] is Ellipsis:
+            values = (value,) if isinstance(value, str | os.PathLike) else value
+            value = tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in values)
+        elif isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        object.__setattr__(settings, name, value)
+        choices = get_args(get_args(kind)[0] if of_many else kind)
+        if get_origin(get_args(kind)[0] if of_many else kind) is Literal:
+            for one in value if of_many else [value]:
+                if one not in choices:
+                    raise UsageError(f"{name.replace('_', '-')} must be one of {', '.join(choices)}, not {one}")
 
 
 def _is_shard(text: str) -> bool:

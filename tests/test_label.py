@@ -15,8 +15,9 @@ import zstandard
 from click.testing import Result
 from conftest import PAPERS, error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
 
-from arxivclf import Classifier, LabelSettings, label
+from arxivclf import Classifier, LabelSettings, TrainSettings, label
 from arxivclf.corpus.text import hash_texts
+from arxivclf.errors import UsageError
 
 
 def labels(model: Path, dump: Path, output: Path, **how: Any) -> pl.DataFrame:
@@ -222,3 +223,45 @@ def test_quiet_is_silent(cli: Callable[..., Result], model: Path) -> None:
     assert "labelled ai" in shown.stdout
     trained = cli("train", PAPERS, "--base", "none", "--since", "1990", "-q", "-o", "words")
     assert (trained.exit_code, trained.stderr) == (0, "")
+
+
+def test_paths_and_choices_of_settings(tmp_path: Path) -> None:
+    """In Python, too: one name for several, a path for its text; a wrong choice says which there are."""
+    one = LabelSettings(PAPERS, model="bundled", keep="title", output=tmp_path / "x.parquet")  # type: ignore[arg-type]
+    assert (one.snapshots, one.model, one.keep, one.output) == (
+        (str(PAPERS),),
+        ("bundled",),
+        ("title",),
+        str(tmp_path / "x.parquet"),
+    )
+    assert TrainSettings([PAPERS]).snapshots == (str(PAPERS),)  # type: ignore[arg-type]
+    for wrong in ({"loss": "foo"}, {"split": "foo"}, {"calibration": "foo"}, {"track": ("foo",)}, {"device": "gpu"}):
+        with pytest.raises(UsageError, match=r"must be one of .*, not (foo|gpu)"):
+            TrainSettings((str(PAPERS),), **wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="engine must be one of local, ray, not spark"):
+        LabelSettings((str(PAPERS),), engine="spark")  # type: ignore[arg-type]
+
+
+def test_frames_of_others_are_labelled(tmp_path: Path) -> None:
+    classifier = Classifier.load("bundled")
+    frame = pl.DataFrame({"id": ["2101.00001"], "title": ["A"], "abstract": ["Neural networks learn"]})
+    expected = classifier.label(frame, keep="title")
+    assert classifier.label(frame.lazy(), keep=["title"]).equals(expected)
+    assert classifier.label(frame.to_arrow(), keep=["title"]).equals(expected)
+    for strange in (["x.parquet"], None, 5):
+        with pytest.raises(TypeError, match="papers are a frame, or the path of a dump"):
+            classifier.label(strange)
+
+
+def test_the_log_ends_with_all_that_the_screen_says(cli: Callable[..., Result]) -> None:
+    done = cli("label", PAPERS, "--model", "bundled", "-o", "x.parquet", "--log-json", "log.jsonl")
+    assert done.exit_code == 0
+    last = read_jsonl(Path("log.jsonl"))[-1]
+    assert last["event"] == "done"
+    assert last["decided"] == {"gate": 422}
+    assert {"rejects", "seconds", "papers_now", "seen", "bound", "ids_restored", "rejects_file"} <= set(last)
+    for log in ("x.parquet", "-"):
+        how = ("label", PAPERS, "--model", "bundled", "-o", "x.parquet", "--log-json", log)
+        assert "is no file of its own" in error_line(cli(*how), 2)
+    assert "is no file of its own" in error_line(cli("train", PAPERS, "--log-json", "model"), 2)
+    assert not Path("-").exists()

@@ -176,6 +176,9 @@ def test_what_a_base_saw_its_model_has_seen_too(model: Path, cli: Callable[..., 
     met = int(before.among(tested).sum())
     assert met
     assert f"{model} has seen {met} of {len(tested)} test papers in its own training" in " ".join(done.output.split())
+    assert f"had met {met} papers of the test split before" in Path("next/README.md").read_text()
+    assert f"Of all papers labelled {met} taught the model" in " ".join(cli("report", "next").output.split())
+    assert "nothing else" in (model / "README.md").read_text()
 
 
 def test_a_model_that_does_not_tell_and_one_that_is_broken(alone: Path, cli: Callable[..., Result]) -> None:

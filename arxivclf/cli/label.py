@@ -96,7 +96,7 @@ def command(
             dict.fromkeys(name.strip() for names in given["keep"] for name in names.split(",") if name.strip())
         )
     settings = LabelSettings(**given)
-    options.refuse_log_into(log_json, (*settings.snapshots, settings.output, settings.reuse))
+    options.refuse_log_into(log_json, (*settings.snapshots, settings.reuse), (settings.output, settings.rejects))
     if price is not None and (not plan or price < 0):
         raise click.UsageError("--price is for --plan, and at least 0")
     with Screen(quiet, log_json) as screen:
@@ -116,7 +116,7 @@ def command(
             except KeyboardInterrupt:
                 goes_on = "" if settings.output == "-" else "; the same command goes on where it was"
                 raise options.Interrupted(f"interrupted{goes_on}") from None
-            screen.event("done", output=summary.output, papers=summary.papers, labelled=dict(summary.labelled))
+            screen.event("done", **asdict(summary))
     if plan:
         show_plan(found, settings.workers, price)
     else:

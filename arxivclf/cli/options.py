@@ -60,11 +60,13 @@ class Interrupted(click.ClickException):
     exit_code = 130
 
 
-def refuse_log_into(log_json: str | None, inputs: Iterable[str | None]) -> None:
-    """Raise a usage error if the events would be written into a file that is read."""
+def refuse_log_into(log_json: str | None, inputs: Iterable[str | None], outputs: Iterable[str | None]) -> None:
+    """Raise a usage error if the events would be written into a file that is read, or that is to be written."""
     if not log_json:
         return
     log = Path(log_json).resolve()
+    if log_json == "-" or log in [Path(name).resolve() for name in outputs if name]:
+        raise click.UsageError(f"--log-json {log_json}: is no file of its own; name one for the events alone")
     for name in filter(None, inputs):
         place = Path(name).resolve()
         if log == place or (log.parent == place and is_dump(log.name)) or (glob.has_magic(name) and _fits(log, name)):

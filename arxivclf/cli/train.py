@@ -91,7 +91,9 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
     path = Path(config or CONFIG_FILE)
     settings = read_train_settings(path, given) if config or path.exists() else TrainSettings(**given)
     options.refuse_log_into(
-        log_json, (*settings.snapshots, settings.validation, settings.weak_negatives, settings.exclude)
+        log_json,
+        (*settings.snapshots, settings.validation, settings.weak_negatives, settings.exclude),
+        (settings.output,),
     )
     # Of the processes that torchrun starts the first alone speaks.
     first = is_first()

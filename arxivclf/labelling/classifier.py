@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -139,12 +141,20 @@ class Classifier:
         decided = flags.select(by_whom.otherwise(pl.lit(BY_GATE))).to_series()
         return layout.table(prepared.papers, prepared.hashes, scores, truths, decided)
 
-    def label(self, papers: pl.DataFrame | str | Path, keep: Sequence[str] = ()) -> pl.DataFrame:
-        """The labels of a frame, or of a dump by path, as `arxivclf label` writes them, in memory.
+    def label(self, papers: Any, keep: Sequence[str] = ()) -> pl.DataFrame:
+        """The labels of a frame, or of a dump by path (str or PathLike), as `arxivclf label` writes them, in memory.
 
-        A frame has the columns of a dump: `id`, and `title` and `abstract` or else `text`. Of rows with one id the last
-        is labelled. Raises DataError where a row is no paper, or where columns are missing.
+        A frame is one of polars, or any that hands over Arrow's (pandas, pyarrow), and has the columns of a dump: `id`,
+        and `title` and `abstract` or else `text`. Of rows with one id the last is labelled. Raises DataError where a
+        row is no paper, or where columns are missing, TypeError for anything else.
         """
+        keep = (keep,) if isinstance(keep, str) else keep
+        if isinstance(papers, pl.LazyFrame):
+            papers = papers.collect()
+        elif hasattr(papers, "__arrow_c_stream__") and not isinstance(papers, pl.DataFrame):
+            papers = pl.DataFrame(papers)
+        elif not isinstance(papers, pl.DataFrame | str | os.PathLike):
+            raise TypeError(f"papers are a frame, or the path of a dump, not {type(papers).__name__}")
         with TemporaryDirectory() as folder:
             if isinstance(papers, pl.DataFrame):
                 rows = settle_frame(papers, Naming(), keep, "the frame")

@@ -74,7 +74,8 @@ def check_form(path: str, schema: pl.Schema) -> str:
         raise UsageError(f"{path}: the name of a labels file ends in {', '.join(FORMS)}, or is -")
     for name, kind in schema.items():
         if form != ".parquet" and (kind in (pl.Binary, pl.Duration) or (form == ".csv" and kind.is_nested())):
-            raise UsageError(f"{path}: the column {name} ({kind}) can go into Parquet alone")
+            where = "Parquet or JSON lines" if kind.is_nested() else "Parquet alone"
+            raise UsageError(f"{path}: the column {name} ({kind}) can go into {where}")
     return form
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from arxivclf.corpus.seen import LEARNT
 from arxivclf.corpus.sources import Source
 
 # The names are those of model.folder and of labelling.job, which are too heavy to import for them.
@@ -47,7 +48,8 @@ class Made:
         return cls(
             _numbers(told.get("thresholds", {})),
             _lists({name: label["categories"] for name, label in labels.items()}),
-            alone=dict(alone["linear"]["test"]) if "encoder" in alone and "linear" in alone else {},
+            {LEARNT: met} if (met := int(told.get("papers", {}).get("test_papers_seen_by_base", 0))) else {},
+            dict(alone["linear"]["test"]) if "encoder" in alone and "linear" in alone else {},
         )
 
     @classmethod

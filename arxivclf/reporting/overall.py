@@ -17,8 +17,9 @@ NAMES = ("precision", "recall", "F1")
 class Overall:
     """Precision, recall and F1 over `papers` with truth and score of every label, each with its 95 % interval.
 
-    `micro` counts the decisions of all labels as those of one; `macro` is the mean of the labels' figures, those that a
-    label does not have (no paper labelled, or none positive) taken for 0, as scikit-learn does.
+    `micro` counts the decisions of all labels as those of one, nan where there is nothing to take a figure of; `macro`
+    is the mean of the labels' figures, those that a label does not have (no paper labelled, or none positive) taken for
+    0, as scikit-learn does.
     """
 
     papers: int
@@ -43,7 +44,8 @@ def overall(decisions: pl.DataFrame) -> Overall:
             counts = [drawn @ cell.astype(np.float64) for cell in cells]
             if micro:
                 counts = [each.sum(axis=1, keepdims=True) for each in counts]
-            return np.asarray(np.nan_to_num(figure_of_counts(name, *counts)).mean(axis=1))
+            figures = figure_of_counts(name, *counts)
+            return np.asarray((figures if micro else np.nan_to_num(figures)).mean(axis=1))
 
         return bootstrap(papers, of)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from arxivclf.corpus.splits import SHARES
+from arxivclf.corpus.splits import SHARES, TRAIN, VALIDATION
 from arxivclf.model.folder import ModelInfo
 from arxivclf.model.hub import name_on_hub
 from arxivclf.reporting.metrics import Confusion
@@ -107,13 +107,16 @@ def _header(info: ModelInfo, name: str) -> str:
 
 def _summary(info: ModelInfo) -> str:
     labels = ", ".join(f"`{label}`" for label in info.task.names)
-    train = info.papers["train"]["papers"]
+    train, every = info.papers["train"]["papers"], info.papers.get("learnt_from", 0)
     made = f"fine-tuned from `{info.settings['base']}`"
     if not info.has_encoder:
         made = "made of hashed words, without an encoder,"
+    elif info.settings["epochs"] == 0:
+        made = f"made of the encoder of `{info.settings['base']}`, which was left as it is, and the rest fitted"
+    more = f" (and its linear model on {every:,})" if info.has_encoder and every > train else ""
     return (
         f"Tells of a paper, from its title and abstract, whether it is {labels}. It was {made} by arxivclf"
-        f" {info.environment['arxivclf']} on {train:,} papers, with arXiv's own"
+        f" {info.environment['arxivclf']} on {train:,} papers{more}, with arXiv's own"
         " categories, or a label column, as the truth."
     )
 
@@ -129,9 +132,11 @@ def _results(info: ModelInfo) -> str:
             papers = of["true_positives"] + of["false_positives"] + of["false_negatives"] + of["true_negatives"]
             figures = [_figure(of.get(figure)) for figure in _FIGURES]
             rows.append((_set_name(info, part, label), f"`{label}`", f"{papers:,}", f"{of['support']:,}", *figures))
+    met = info.papers.get("test_papers_seen_by_base", 0)
+    tested = f"`{info.settings['base']}` had met {met:,} papers of the test split before, and its figures flatter, too."
     return _table(("on", "label", "papers", "positive", *_FIGURES.values()), rows) + (
-        "\n\nThe thresholds were chosen on the validation set, so that its figures flatter; the test split was used for"
-        " nothing else."
+        "\n\nThe thresholds were chosen on the validation set, so that its figures flatter; "
+        + (tested if met else "the test split was used for nothing else.")
     )
 
 
@@ -199,7 +204,10 @@ def _data(info: ModelInfo) -> str:
         ],
     )
     settings, papers = info.settings, info.papers
-    shares = ", ".join(f"{share:.0%} {side}" for side, share in SHARES.items())
+    parts = dict(SHARES)
+    if settings["validation"] and not settings["validation_label"]:
+        parts[TRAIN] += parts.pop(VALIDATION)
+    shares = ", ".join(f"{share:.0%} {side}" for side, share in parts.items())
     split = {
         "hash": f"by a hash of the arXiv id, without its version ({shares}): a paper is always on the same side",
         "time": f"by date, the newest papers being the test split ({shares})",
@@ -207,7 +215,8 @@ def _data(info: ModelInfo) -> str:
     told = [
         f"Left out: {papers['before_since']:,} papers from before {settings['since']},"
         f" {papers['without_truth']:,} without a truth, {papers['repeats']:,} repeats of an id,"
-        f" {papers['rejects']:,} rows that are no papers.",
+        f" {papers['rejects']:,} rows that are no papers"
+        + (f", {papers['excluded']:,} papers that were to be (`--exclude`)." if "excluded" in papers else "."),
         f"Split {split}.",
     ]
     if settings["validation"]:
@@ -246,6 +255,8 @@ def _training(info: ModelInfo) -> str:
             " feature learns faster that positive papers have more often than negative ones, or less (NB-SVM);"
             " weights of 8 bits."
         )
+    if settings["epochs"] == 0:
+        return f"None of the encoder, which is that of `{settings['base']}`."
     rows = {
         "base": f"`{settings['base']}`",
         "trained": _TUNED[settings["tune"]],
@@ -324,10 +335,13 @@ def _calibration(info: ModelInfo) -> str:
         )
         rows.append((f"`{label}`", one.kind, *map(_figure, errors), f"{info.thresholds[label]:.4f}"))
     header = ("label", "kind", "validation before", "and after", "test before", "and after", "threshold")
+    plain = [f"`{label}`" for label, one in info.calibrations.items() if one.kind == "none"]
+    few = "too few papers, or it was not asked for"
+    but = f" Those of {', '.join(plain)} are not calibrated ({few}), and no probabilities." if plain else ""
     return (
-        "Scores are probabilities, calibrated on the validation set. Their expected calibration error (15 bins of equal"
-        " width) before and after; and the score from which on a label is given, that of the best F1 on validation:\n\n"
-        + _table(header, rows)
+        f"Scores are probabilities, calibrated on the validation set.{but} Their expected calibration error (15 bins of"
+        " equal width) before and after; and the score from which on a label is given, that of the best F1 on"
+        " validation:\n\n" + _table(header, rows)
     )
 
 

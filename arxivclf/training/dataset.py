@@ -375,4 +375,6 @@ def _nothing_left(settings: TrainSettings, counts: Mapping[str, int], rejects: R
         )
         if counts[name]
     ]
+    if not reasons and counts["papers"]:
+        reasons.append(f"none of {counts['papers']:,} is in the sample")
     return f"no papers to train on in {', '.join(settings.snapshots)}: {', '.join(reasons) or 'none there'}"

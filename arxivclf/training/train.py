@@ -153,7 +153,7 @@ class _Job:
         with RejectsFile(rejects_path) as rejects:
             dataset = collect(settings, self._task, rejects, watcher)
         watcher.say(_described(dataset), **dataset.counts)
-        seen = self._seen(dataset)
+        seen, met = self._seen(dataset)
         words = linear.fit(dataset.whole.texts, dataset.whole.truth, watcher) if settings.gate else None
         trained = self._encoding.run(dataset) if self._encoding is not None else None
         joint = Joint.fit(settings, dataset, words, trained)
@@ -180,7 +180,7 @@ class _Job:
             gates=dict(zip(names, joint.gates, strict=False)),
             settings=settings.as_dict(),
             chosen=_chosen(trained),
-            papers=_counts(dataset, self._task) | {"rejects_by_reason": rejects.reasons},
+            papers=_counts(dataset, self._task, met) | {"rejects_by_reason": rejects.reasons},
             files=[asdict(file) for file in dataset.files],
             metrics={
                 "training_loss": trained.history[trained.kept].training_loss if trained and trained.history else None,
@@ -209,18 +209,19 @@ class _Job:
             rejects.path if rejects.count else None,
         )
 
-    def _seen(self, dataset: Dataset) -> Seen:
-        """The papers that the model has seen, those of a base that tells its own among them."""
+    def _seen(self, dataset: Dataset) -> tuple[Seen, int]:
+        """The papers that the model has seen, those of a base that tells its own among them; and how many of the test
+        papers are the base's."""
         own = Seen.of(dataset.whole.keys, dataset.validation.keys)
         before = Seen.read(self._encoding.base) if self._encoding is not None else None
         if before is None:
-            return own
+            return own, 0
         if met := int(before.among(dataset.test.keys).sum()):
             self._watcher.say(
                 f"{self._settings.base} has seen {met:,} of {len(dataset.test):,} test papers in its own training,"
                 " which flatters their figures"
             )
-        return Seen.union([own, before])
+        return Seen.union([own, before]), met
 
     def _environment(self) -> dict[str, str]:
         where = self._encoding.environment if self._encoding is not None else {"device": "cpu", "processes": "1"}
@@ -330,12 +331,15 @@ class _Judged:
         return known
 
 
-def _counts(dataset: Dataset, task: Task) -> dict[str, object]:
+def _counts(dataset: Dataset, task: Task, seen_by_base: int) -> dict[str, object]:
     sides = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     years = dataset.whole.frame.get_column("created").dt.year()
     return {
         **dataset.counts,
         "years": [years.min(), years.max()],
+        # What the linear model learns from; an encoder may take fewer in each pass.
+        "learnt_from": len(dataset.whole),
+        "test_papers_seen_by_base": seen_by_base,
         **{
             side: {"papers": len(papers), "positive": dict(zip(task.names, papers.positives().values(), strict=True))}
             for side, papers in sides.items()
