@@ -146,3 +146,25 @@ def test_a_card_of_every_setting(cli: Callable[..., Result], tiny_base: Path) ->
     roles = [row[0] for row in tables(card, "Training data")[0][1:]]
     assert roles == ["the dump", "the validation set", "the weak negatives"]
     assert "None" not in card
+
+
+def test_the_card_says_what_was_not_done(cli: Callable[..., Result], model: Path, tmp_path: Path) -> None:
+    """An encoder that was left as it is, papers that were left out, scores that are not calibrated, other shares."""
+    rows = [json.loads(line) for line in PAPERS.read_text().splitlines()]
+    out = write_jsonl(tmp_path / "out.jsonl", rows[:20])
+    dev = [row | {"id": f"2301.{n:05d}"} for n, row in enumerate(rows[20:60], 1)]
+    how = ("--base", model, "--epochs", 0, "--since", 1990, "--max-tokens", 48, "--exclude", out)
+    made = cli("train", PAPERS, *how, "--validation", write_jsonl(tmp_path / "dev.jsonl", dev), "-o", "next", "-q")
+    assert made.exit_code == 0, made.output
+    card = " ".join(Path("next/README.md").read_text().split())
+    assert f"made of the encoder of `{model}`, which was left as it is, and the rest fitted" in card
+    assert "AdamW" not in card
+    assert "fine-tuned" not in card
+    assert "20 papers that were to be (`--exclude`)" in card
+    assert "(85% train, 15% test)" in card
+    (tmp_path / "arxivclf.toml").write_text('[train]\ncalibration = "none"\n')
+    assert cli("train", PAPERS, "--base", "none", "--since", 1990, "-o", "plain", "-q").exit_code == 0
+    plain = " ".join(Path("plain/README.md").read_text().split())
+    assert "Those of `ai` are not calibrated" in plain
+    assert "AdamW" in (model / "README.md").read_text()
+    assert "are not calibrated" not in (model / "README.md").read_text()
