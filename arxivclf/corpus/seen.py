@@ -1,6 +1,7 @@
 """Which papers a model has seen before it labels any, so that nobody judges it by these without knowing.
 
-The model folder keeps a hash of each paper's id, in `seen.safetensors`; two papers share one once in 10^13.
+The model folder keeps a hash of each paper's id, in `seen.safetensors`. Of a million papers one has, once in 10^13, the
+hash of a given other.
 """
 
 from __future__ import annotations
