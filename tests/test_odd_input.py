@@ -412,7 +412,9 @@ def test_kept_columns_of_every_kind(cli: Callable[..., Result], model: Path) -> 
     assert cli("label", "c.parquet", "--model", model, "--keep", "vector").exit_code == 0
     assert pl.read_parquet("c.labels.parquet").get_column("vector").to_list() == [b"\xff\x00"] * 3
     nested = cli("label", "b.parquet", "--model", model, "--keep", "versions", "-o", "n.csv")
-    assert "can go into Parquet alone" in error_line(nested, 2)
+    assert "can go into Parquet or JSON lines" in error_line(nested, 2)
+    binary = cli("label", "c.parquet", "--model", model, "--keep", "vector", "-o", "n.jsonl")
+    assert "can go into Parquet alone" in error_line(binary, 2)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "jsonl.gz", "jsonl.zst"])
