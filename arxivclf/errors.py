@@ -6,6 +6,10 @@ is made of its message alone, so that it can be pickled and cross from one proce
 
 from __future__ import annotations
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 
 class ArxivclfError(Exception):
     """The root of the tree: something outside the program is wrong, and the message says what."""
@@ -37,6 +41,11 @@ class UsageError(ArxivclfError):
     """The request itself makes no sense, whatever the data."""
 
     exit_code = 2
+
+
+def plain(text: str) -> str:
+    """A text as one line, without what a terminal would obey: names of files and columns, and dumps, may hold that."""
+    return _CONTROL.sub("", " ".join(text.split()))
 
 
 def one_line(error: BaseException) -> str:

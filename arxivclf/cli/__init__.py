@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -13,9 +12,8 @@ from typing import Any, NoReturn
 import click
 
 from arxivclf import __version__
-from arxivclf.errors import ArxivclfError
+from arxivclf.errors import ArxivclfError, plain
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COMMANDS = ("train", "label", "merge", "report", "tasks", "push")
 
 
@@ -76,8 +74,7 @@ class Program(click.Group):
 
 
 def _stop(message: str, exit_code: int) -> NoReturn:
-    # Names of files and columns may hold what a terminal would obey.
-    click.echo("Error: " + _CONTROL.sub("", " ".join(message.split())), err=True)
+    click.echo("Error: " + plain(message), err=True)
     sys.exit(exit_code)
 
 

@@ -56,10 +56,6 @@ class RejectsFile:
     def count(self) -> int:
         return sum(self.reasons.values())
 
-    def in_words(self) -> str:
-        """The counts by reason."""
-        return in_words(self.reasons)
-
     def write(self, rejects: Iterable[Reject]) -> None:
         for reject in rejects:
             self.reasons[reject.reason] = self.reasons.get(reject.reason, 0) + 1

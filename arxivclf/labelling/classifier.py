@@ -111,11 +111,12 @@ class Classifier:
 
     def count_seen(self, papers: pl.DataFrame) -> dict[str, int]:
         """How many papers models have seen in training, as `Seen.count` has them: any of the models, if several."""
-        return self._seen.count(papers.get_column("key"))
+        return self._seen.count(papers.get_column("key")) if self._seen is not None else {}
 
     @cached_property
-    def _seen(self) -> Seen:
-        return Seen.union(model.seen for model in self.models if model.seen is not None)
+    def _seen(self) -> Seen | None:
+        told = [model.seen for model in self.models if model.seen is not None]
+        return Seen.union(told) if told else None
 
     def finish(
         self, prepared: Prepared, layout: Layout, advance: Callable[[int], None] = lambda papers: None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arxivclf.corpus.seen import told
+from arxivclf.errors import plain
 from arxivclf.reporting.compare import FIGURES, Change, Changed, Comparison, Judgement
 from arxivclf.reporting.disagreements import Disagreement, Disagreements
 from arxivclf.reporting.drift import Drift, LabelDrift, told_p
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 # Of a column with a value of its own for each paper nobody reads all.
 _MOST_SLICES = 200
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Named(Table):
@@ -421,7 +420,7 @@ def _told_of_more(slices: Sequence[object]) -> Iterator[Part]:
 
 def _shown(value: str | None) -> str:
     """What a dump holds, in one line, and without what a terminal would take for a command."""
-    return _CONTROL.sub("", " ".join((value or "").split()))
+    return plain(value or "")
 
 
 def _page(paper: Disagreement | Changed) -> Text:

@@ -17,7 +17,7 @@ from arxivclf.config import TrainSettings
 from arxivclf.corpus import splits
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.ids import arxiv_key, count_restored, month_of
-from arxivclf.corpus.rejects import RejectsFile
+from arxivclf.corpus.rejects import RejectsFile, in_words
 from arxivclf.corpus.snapshot import Chunk, Snapshot
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
 from arxivclf.corpus.splits import TEST, TRAIN, VALIDATION
@@ -366,7 +366,7 @@ def _check_classes(side: str, papers: Papers) -> None:
 
 def _nothing_left(settings: TrainSettings, counts: Mapping[str, int], rejects: RejectsFile) -> str:
     kept = f", see {rejects.path}" if rejects.path is not None else ""
-    reasons = [f"{rejects.count:,} rejected ({rejects.in_words()}{kept})"] if rejects.count else []
+    reasons = [f"{rejects.count:,} rejected ({in_words(rejects.reasons)}{kept})"] if rejects.count else []
     reasons += [
         f"{counts[name]:,} {words}"
         for name, words in (
