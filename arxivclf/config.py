@@ -195,11 +195,16 @@ def _settle(settings: Any) -> None:
         elif isinstance(value, os.PathLike):
             value = os.fspath(value)
         object.__setattr__(settings, name, value)
-        choices = get_args(get_args(kind)[0] if of_many else kind)
-        if get_origin(get_args(kind)[0] if of_many else kind) is Literal:
+        if choices := choices_of(kind):
             for one in value if of_many else [value]:
                 if one not in choices:
                     raise UsageError(f"{name.replace('_', '-')} must be one of {', '.join(choices)}, not {one}")
+
+
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """What a setting of this type may be, or each of its values; nothing where it is not one of a few."""
+    one = get_args(kind)[0] if get_origin(kind) is tuple else kind
+    return get_args(one) if get_origin(one) is Literal else ()
 
 
 def _is_shard(text: str) -> bool:
@@ -259,9 +264,7 @@ def _converted(value: Any, wanted: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _converted(value, next(choice for choice in choices if choice is not type(None)), where)
     if origin is Literal:
-        if value in choices:
-            return value
-        raise DataError(f"{where} must be one of {', '.join(choices)}, not {value!r}")
+        return value  # The settings themselves tell whether it is one of them.
     if origin is tuple:
         items = value if isinstance(value, list) else [value]
         if choices[-1] is not Ellipsis and len(items) != len(choices):

@@ -6,6 +6,7 @@ is made of its message alone, so that it can be pickled and cross from one proce
 
 from __future__ import annotations
 
+import errno
 import re
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -46,6 +47,11 @@ class UsageError(ArxivclfError):
 def plain(text: str) -> str:
     """A text as one line, without what a terminal would obey: names of files and columns, and dumps, may hold that."""
     return _CONTROL.sub("", " ".join(text.split()))
+
+
+def reason(error: OSError) -> str:
+    """What the system says went wrong, without the name of the file."""
+    return "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
 
 
 def one_line(error: BaseException) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from arxivclf.errors import DataError
+from arxivclf.errors import DataError, reason
+
+if TYPE_CHECKING:
+    import filelock
 
 
 @contextmanager
@@ -26,6 +28,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, file)
         put_in_place(unfinished, path)
     except OSError as error:
+        # Whoever writes may read other files meanwhile.
+        if error.filename is not None and not is_about(error, unfinished, path):
+            raise
         raise cannot_write(path, error) from None
     finally:
         with suppress(OSError):
@@ -41,12 +46,7 @@ def only_one(path: Path, what: str) -> Iterator[None]:
 
     lock = filelock.FileLock(path, timeout=0)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        while not path.exists():
-            # The process that held it took the file away in between.
-            lock.release()
-            lock.acquire()
+        hold(lock)
     except filelock.Timeout:
         raise DataError(f"{what}: another run is writing it; wait for that one, or name another") from None
     except OSError as error:
@@ -57,6 +57,18 @@ def only_one(path: Path, what: str) -> Iterator[None]:
         # Where an open file cannot go it stays, and is no lock once it is released.
         with suppress(OSError):
             path.unlink()
+        lock.release()
+
+
+def hold(lock: filelock.BaseFileLock) -> None:
+    """Acquire a lock whose holders take its file, and maybe its folder, away with them. Raises what `acquire` does."""
+    path = Path(lock.lock_file)
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        if path.exists():
+            return
+        # The process that held it took the file away in between.
         lock.release()
 
 
@@ -84,7 +96,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_about(error: OSError, *paths: Path) -> bool:
+    """Whether the file that an error names is one of these, or is in one of them, or above."""
+    named = Path(str(error.filename))
+    return any(path.is_relative_to(named) or named.is_relative_to(path) for path in paths)
+
+
 def cannot_write(path: Path, error: OSError) -> DataError:
     """The error for a path that could not be written, in one line."""
-    what = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
-    return DataError(f"{path}: cannot be written: {what}")
+    return DataError(f"{path}: cannot be written: {reason(error)}")

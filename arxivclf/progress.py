@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from arxivclf.errors import DeviceError
+
 
 class Watcher:
     """Hears of the stages of a job. All methods may be overridden."""
@@ -39,6 +41,17 @@ class Watcher:
             self.end()
 
 
+def rank_and_count() -> tuple[int, int]:
+    """The number of this process, from 0, and how many there are, as torchrun says it in the environment; 0 and 1 where
+    it says nothing. DeviceError where these are no numbers."""
+    try:
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        # A rank alone is none of torchrun's.
+        return (int(os.environ.get("RANK", "0")) if count > 1 else 0), count
+    except ValueError:
+        raise DeviceError("RANK and WORLD_SIZE are set, but not to numbers; torchrun sets them") from None
+
+
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks: of several that torchrun started the first."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+    """Whether this process is the one that writes and speaks: of several the first."""
+    return rank_and_count()[0] == 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tracemalloc
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 from conftest import paper, read_jsonl, snapshot, write_jsonl, write_parquet
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +19,6 @@ from arxivclf import LabelSettings, TrainSettings, label, train
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.ids import month_of, year_of
 from arxivclf.corpus.openalex import abstract_of
-from arxivclf.corpus.snapshot import _Unzstd
 from arxivclf.corpus.tasks import Task, truth
 
 AI = Task.load(["ai"])
@@ -231,22 +227,6 @@ def test_the_newest_papers_are_the_test_part_by_their_ids_too(tmp_path: Path) ->
     train(TrainSettings((str(dump),), base="none", split="time", output=str(tmp_path / "m")))
     tested = pl.read_parquet(tmp_path / "m" / "test.labels.parquet")["id"].str.slice(2, 2).unique().sort()
     assert tested.to_list() == ["11", "12"]
-
-
-def test_what_zstd_unpacks_is_never_in_memory_as_a_whole() -> None:
-    """Four kilobytes that are a hundred megabytes."""
-    packed = zstandard.ZstdCompressor(level=1).compress(bytes(100 << 20))
-    assert len(packed) < 4_000
-    tracemalloc.start()
-    try:
-        stream, read = io.BufferedReader(_Unzstd(io.BytesIO(packed)), 1 << 18), 0
-        while block := stream.read(1 << 20):
-            read += len(block)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert read == 100 << 20
-    assert peak < 80 << 20
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])

@@ -33,7 +33,7 @@ def numbers(paths: list[Path]) -> list[int]:
         if path.suffix == ".parquet":
             titles += pl.read_parquet(path).get_column("title").to_list()
         else:
-            titles += [json.loads(line)["title"] for line in path.read_text().splitlines()]
+            titles += [json.loads(line)["title"] for line in path.read_text().split("\n") if line]
     return [int(title.removeprefix("No. ")) for title in titles]
 
 
@@ -60,6 +60,12 @@ def test_of_packed_lines_the_first_are_taken(tmp_path: Path) -> None:
     source = Source(str(path), path)
     assert planning._rows(source) == (300, True)
     assert numbers(planning._sample([source], [300], 20, tmp_path)) == list(range(1, 21))
+
+
+def test_a_file_that_begins_with_a_blank_line_is_not_packed(tmp_path: Path) -> None:
+    path = tmp_path / "dump.jsonl"
+    path.write_bytes(b"\n" + write_jsonl(path, many(300)).read_bytes())
+    assert max(numbers(planning._sample([Source(str(path), path)], [300], 20, tmp_path))) > 200
 
 
 def test_rows_of_long_files_are_told_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

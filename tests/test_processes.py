@@ -16,6 +16,8 @@ from click.testing import Result
 from conftest import PAPERS, error_line, read_jsonl
 from safetensors.torch import load_file
 
+from arxivclf.progress import is_first, rank_and_count
+
 HOW = ("--since", 1990, "--max-tokens", 24, "--epochs", 2.5, "--learning-rate", "1e-3", "--batch-size", 20)
 
 
@@ -156,6 +158,16 @@ def test_a_rank_alone_is_none_of_torchruns(
     assert shown.exit_code == 0, shown.output
     assert "F1" in shown.stdout
     assert Path("model/model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("rank", "count", "expected"), [("0", "2", (0, 2)), ("00", "2", (0, 2)), ("1", "2", (1, 2)), ("3", "1", (0, 1))]
+)
+def test_who_is_first(monkeypatch: pytest.MonkeyPatch, rank: str, count: str, expected: tuple[int, int]) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", count)
+    assert rank_and_count() == expected
+    assert is_first() is (expected[0] == 0)
 
 
 def test_a_wrong_environment_is_one_line(

@@ -151,5 +151,5 @@ def test_what_is_not_there(cli: Callable[..., Result], model: Path, bucket: Any)
     nowhere = cli("label", "dump.jsonl", "--model", model, "-o", "s3://no-such-bucket-at-all/x.parquet")
     assert "s3://no-such-bucket-at-all/x" in error_line(nowhere, 1)
     unknown = cli("label", "ftp://example.org/dump.jsonl", "--model", model)
-    assert "cannot read from there; remote files are s3://" in error_line(unknown, 2)
+    assert "no store that is known; remote files are s3://" in error_line(unknown, 2)
     assert names(bucket) == []

@@ -211,8 +211,24 @@ def test_a_table_of_ids_tells_it_in_every_form(file: Path, tmp_path: Path, form:
 
     naming = Naming("paper", label="gold" if column == "gold" else None)
     assert report(file, truth=str(path), naming=naming).labels[0].confusion == Confusion(10, 0, 10, 20)
-    with pytest.raises(DataError, match=r"no column 'id'.*--id-column"):
+    with pytest.raises(DataError, match=r"no column \"id\".*--id-column"):
         report(file, truth=str(path))
+
+
+@pytest.mark.parametrize("texts", [True, False])
+@pytest.mark.parametrize("named", ["label", "categories"])
+def test_a_table_of_ids_tells_it_as_a_dump_does(file: Path, tmp_path: Path, texts: bool, named: str) -> None:
+    """Categories are categories also where they are named as the label, among others that are none of arXiv's."""
+    rows = [
+        {"id": one, "categories": "cs.AI I.2.6" if n % 2 == 0 else "hep-th", "label": n % 4 == 0}
+        | ({"title": "A", "abstract": "B"} if texts else {})
+        for n, one in enumerate(labels()["id"])
+    ]
+    path = tmp_path / "truth.parquet"
+    pl.DataFrame(rows).write_parquet(path)
+    expected = Confusion(10, 0, 0, 30) if named == "label" else Confusion(10, 0, 10, 20)
+    assert report(file, truth=str(path), naming=Naming(label=named)).labels[0].confusion == expected
+    assert report(file, truth=str(path)).labels[0].confusion == Confusion(10, 0, 10, 20)
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])

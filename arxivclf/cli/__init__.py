@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from difflib import get_close_matches
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from arxivclf import __version__
-from arxivclf.errors import ArxivclfError, plain
+from arxivclf.errors import ArxivclfError, plain, reason
 
 _COMMANDS = ("train", "label", "merge", "report", "tasks", "push")
 
@@ -62,8 +61,7 @@ class Program(click.Group):
             sys.exit(1)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            what = "no space left on the disk" if error.errno == errno.ENOSPC else error.strerror or str(error)
-            _stop(where + what, 1)
+            _stop(where + reason(error), 1)
         except Exception as error:
             # Torch's own kind, without importing it.
             if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":

@@ -58,7 +58,7 @@ Examples:
 @_option("--limit", type=int, metavar="N", help="Stop after so many papers.")
 @_option("--chunk-rows", type=int, metavar="N", help="Rows read at a time.")
 @_option("--gate/--no-gate", help="Let the linear model decide what it is sure of.  [default: gate]")
-@_option("--engine", type=click.Choice(["local", "ray"]), help="Label on this machine, or on a Ray cluster.")
+@_option("--engine", help="Label on this machine, or on a Ray cluster.")
 @_option("--ray-address", metavar="ADDRESS", help="The cluster: auto, or host:port.  [default: one for this run]")
 @_option(
     "--workers",

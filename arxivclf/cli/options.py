@@ -8,11 +8,12 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 from click.core import ParameterSource
 
+from arxivclf.config import DeviceName, choices_of
 from arxivclf.corpus.sources import is_dump
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -35,7 +36,7 @@ def listening(command: Decorated) -> Decorated:
 
 def computing(command: Decorated) -> Decorated:
     """Where to compute: --device."""
-    devices = click.Choice(["auto", "cpu", "cuda", "tpu"])
+    devices = click.Choice(get_args(DeviceName))
     return click.option(
         "--device", type=devices, default="auto", show_default=True, help="auto: a TPU or a GPU where there is one."
     )(command)
@@ -93,9 +94,11 @@ def given(ctx: click.Context, settings: type[Any]) -> dict[str, Any]:
 
 
 def setting(settings: type[Any], *names: str, **how: Any) -> Callable[[Decorated], Decorated]:
-    """An option for a setting; name and default are those of the setting, so that they are written down once."""
+    """An option for a setting; its name, default and choices are the setting's, so that they are written down once."""
     name = max(names, key=len).partition("/")[0].lstrip("-").replace("-", "_")
     defaults = {field.name: field.default for field in fields(settings)}
     default = defaults[name]
     shown = default is not None and default != () and not isinstance(default, bool)
+    if choices := choices_of(get_type_hints(settings)[name]):
+        how["type"] = click.Choice(choices)
     return click.option(*names, default=default, show_default=shown, **how)

@@ -52,19 +52,18 @@ Examples:
 @_option("--weak-negative-share", type=float, metavar="F", help="Their share of the training part.")
 @_option("--validation", metavar="FILE", help="Validate on this dump instead of the hashed split.")
 @_option("--exclude", metavar="FILE", help="A dump whose papers take no part, to be judged on later.")
-@_option("--split", type=click.Choice(["hash", "time"]), help="Part the papers by a hash of the id, or by age.")
-@_option("--clean", type=click.Choice(["none", "cset2020", "cset2023"]), help="How the text is cleaned.")
+@_option("--split", help="Part the papers by a hash of the id, or by age.")
+@_option("--clean", help="How the text is cleaned.")
 @_option("--epochs", type=float, metavar="F", help="Passes over the papers.  [default: 1, more for small dumps]")
 @_option("--learning-rate", type=float, metavar="F", help="Peak of the schedule.  [default: what fits the base]")
 @_option("--batch-size", type=int, metavar="N", help="Papers a step.")
 @_option("--max-tokens", type=int, metavar="N", help="Cut longer texts.")
 @_option("--resume", is_flag=True, help="Go on with a training of this model that was cut off.")
-@_option("--loss", type=click.Choice(["cross-entropy", "weighted", "focal"]), help="What is minimised.")
-@_option("--tune", type=click.Choice(["all", "head", "lora"]), help="Which weights are trained.")
+@_option("--loss", help="What is minimised.")
+@_option("--tune", help="Which weights are trained.")
 @_option(
     "--track",
     multiple=True,
-    type=click.Choice(["tensorboard", "wandb"]),
     help="Also write figures to TensorBoard (<model>.runs) or Weights & Biases. Repeatable.",
 )
 @_option("--gate/--no-gate", help="Fit a linear model that decides what it is sure of.  [default: gate]")

@@ -6,6 +6,7 @@ the names of PAPER, and tells of every other row why it is none.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -69,7 +70,7 @@ class Columns:
 
     `dated` are the columns that may hold the date of a paper, the best first; `inverted` says that the abstract is an
     inverted index (OpenAlex); `arxiv` that ids must be those of arXiv, which is so in a dump with arXiv categories
-    whose id column the user did not name. `either` says that papers without categories may have a label instead.
+    whose id column the user did not name; `named` that he named what tells the truth, so that nothing else does.
     """
 
     names: dict[str, str | None]
@@ -77,12 +78,12 @@ class Columns:
     kept: tuple[str, ...]
     inverted: bool
     arxiv: bool
-    either: bool = False
+    named: bool
 
     @classmethod
     def recognise(cls, there: Sequence[str], naming: Naming, keep: Sequence[str], where: str) -> Columns:
         """Find the columns among those that are `there`; DataError names what is missing and what there is."""
-        twice = sorted({name for name in there if list(there).count(name) > 1})
+        twice = sorted(name for name, times in Counter(there).items() if times > 1)
         if twice:
             raise DataError(f'{where}: has two columns "{twice[0]}"')
         naming = naming.among(there)
@@ -112,16 +113,16 @@ class Columns:
             names["title"] = must("title", "--text-column")
             names["abstract"] = must("abstract", "--text-column")
         names["categories"] = first("categories")
-        if naming.label is not None and must(naming.label, "--label-column") != names["categories"]:
-            names["label"] = naming.label
-        else:
+        if naming.label is None:
             names["label"] = first("label")
+        elif must(naming.label, "--label-column") != names["categories"]:
+            names["label"] = naming.label
         names["year"] = first(*_YEARS)
         for column in keep:
             must(column, "--keep")
         arxiv = names["categories"] is not None and naming.id is None
-        either = naming.label is None and None not in (names["categories"], names["label"])
-        return cls(names, tuple(name for name in _DATED if name in there), tuple(keep), inverted, arxiv, either)
+        dated = tuple(name for name in _DATED if name in there)
+        return cls(names, dated, tuple(keep), inverted, arxiv, named=naming.label is not None)
 
     @property
     def has_texts(self) -> bool:
@@ -133,15 +134,21 @@ class Columns:
         """The file's columns that must be read, each once."""
         return list(dict.fromkeys([*(name for name in self.names.values() if name), *self.dated, *self.kept]))
 
+    def telling(self, label: pl.Expr, categories: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+        """What of a paper's label and categories, as strings, tells the truth: never both."""
+        if not self.named and None not in (self.names["categories"], self.names["label"]):
+            label = pl.when(categories.fill_null("").str.contains(r"\S")).then(None).otherwise(label)
+        elif self.names["label"] is not None:
+            categories = pl.lit(None, pl.String)
+        return label, categories
+
     def open_ended(self) -> Columns:
         """For a file whose rows may have columns that its first ones have not: the usual names count there, too."""
         names = dict(self.names)
         names["year"] = names["year"] or _YEARS[self.inverted]
-        # Unless the user named the label, for then it alone tells.
-        either = self.either or names["label"] is None or (names["label"] == "label" and names["categories"] is None)
-        if either:
+        if not self.named:
             names |= {"label": "label", "categories": "categories"}
-        return replace(self, names=names, dated=_DATED, either=either)
+        return replace(self, names=names, dated=_DATED)
 
 
 def kept_column(name: str) -> str:
@@ -199,11 +206,7 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
         .when(pl.lit(columns.has_texts) & pl.all_horizontal(pl.col("title", "abstract", "text").is_null()))
         .then(pl.lit(NO_TEXT))
     )
-    label, listed = pl.col("label"), pl.col("categories")
-    if columns.either:
-        label = pl.when(listed.fill_null("").str.contains(r"\S")).then(None).otherwise(label)
-    elif columns.names["label"] is not None:
-        listed = pl.lit(None, pl.String)
+    label, listed = columns.telling(pl.col("label"), pl.col("categories"))
     rows = rows.with_columns(year=year, fault=reason, label=label, listed=listed)
     rows = rows.with_row_index("place")
 

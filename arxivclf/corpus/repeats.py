@@ -25,11 +25,10 @@ Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 class Repeats:
-    """Which papers of a dump are superseded, by their place among all its papers (from 0); `count` of them are."""
+    """Which papers of a dump are superseded, by their place among all its papers (from 0)."""
 
     def __init__(self, bits: Bits) -> None:
         self._bits = bits
-        self.count = int(np.unpackbits(bits).sum())
 
     @classmethod
     def find(cls, keys: Iterable[pl.Series], folder: Path, spill_papers: int = SPILL_PAPERS) -> Repeats:

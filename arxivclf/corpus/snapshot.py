@@ -31,7 +31,8 @@ _CHECKED_ROWS = 100
 _BUFFER = 1 << 18
 # Half a kilobyte may unpack to some 20 MB, of which there are three in memory for a moment.
 _PACKED_AT_ONCE = 1 << 9
-_BROKEN = (EOFError, OSError, zlib.error, zstandard.ZstdError)
+# What reading what is `unpacked` raises where it is cut short or damaged.
+BROKEN = (EOFError, OSError, zlib.error, zstandard.ZstdError)
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -116,12 +117,12 @@ def stem(path: str) -> str:
 def lines_of(source: Source) -> Iterator[tuple[bytes, float]]:
     """The lines of a file of JSON lines, packed or not, with the share of the file that is read after each."""
     size = max(1, source.path.stat().st_size)
-    with _open_bytes(source) as raw, _unpacked(raw) as stream:
+    with _open_bytes(source) as raw, unpacked(raw) as stream:
         try:
             for line in stream:
                 # What is read ahead counts as read; only at the end is it all.
                 yield line, min(1.0, raw.tell() / size)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise DataError(f"{source.name}: cannot be read to its end: {error}") from None
 
 
@@ -142,14 +143,14 @@ def _read(
             yield None if isinstance(rows, int) else rows, done / total
         return
     seen = False
-    with _open_bytes(source) as raw, _unpacked(raw) as stream:
+    with _open_bytes(source) as raw, unpacked(raw) as stream:
         _refuse_what_is_no_json_lines(stream, source.name)
         size = source.path.stat().st_size
         try:
             for lines in jsonlines.read(cast(BinaryIO, stream), source.name, naming, keep, chunk_rows, wanted):
                 seen = True
                 yield lines, min(1.0, raw.tell() / size) if size else 1.0
-        except _BROKEN as error:
+        except BROKEN as error:
             raise DataError(f"{source.name}: cannot be read to its end: {error}") from None
     if not seen:
         raise DataError(f"{source.name}: an empty file")
@@ -159,6 +160,17 @@ def is_parquet(source: Source) -> bool:
     """Whether a file is Parquet, by its content."""
     with _open_bytes(source) as raw:
         return raw.read(4) == _PARQUET
+
+
+def is_packed(source: Source) -> bool:
+    """Whether a file is gzip or zstd, by its content."""
+    with _open_bytes(source) as raw:
+        return _packed_by(raw.read(4)) is not None
+
+
+def _packed_by(start: bytes) -> bytes | None:
+    """Which of _GZIP and _ZSTD the first four bytes of a file are."""
+    return next((sign for sign in (_GZIP, _ZSTD) if start.startswith(sign)), None)
 
 
 @contextmanager
@@ -172,13 +184,14 @@ def _open_bytes(source: Source) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _unpacked(raw: BinaryIO) -> Iterator[io.BufferedReader]:
+def unpacked(raw: BinaryIO) -> Iterator[io.BufferedReader]:
+    """What a file holds, unpacked where it begins as gzip or zstd does."""
     packed = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw))
-    start = packed.peek(4)[:4]
-    if start.startswith(_GZIP):
+    packed_by = _packed_by(packed.peek(4)[:4])
+    if packed_by == _GZIP:
         with gzip.GzipFile(fileobj=packed) as unzipped:
             yield io.BufferedReader(cast(io.RawIOBase, unzipped), _BUFFER)
-    elif start == _ZSTD:
+    elif packed_by == _ZSTD:
         yield io.BufferedReader(_Unzstd(packed), _BUFFER)
     else:
         yield packed
@@ -217,7 +230,7 @@ class _Unzstd(io.RawIOBase):
 def _refuse_what_is_no_json_lines(stream: io.BufferedReader, name: str) -> None:
     try:
         start = stream.peek(4096)[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{name}: cannot be unpacked: {error}") from None
     if start.startswith(b"["):
         raise DataError(f"{name}: one JSON array, not JSON lines; `jq -c '.[]'` makes lines of it")

@@ -78,7 +78,7 @@ def fetch(names: Sequence[str], folder: Path) -> list[Source]:
 def is_remote(path: str) -> bool:
     """Whether a path names a file of a remote store. Raises UsageError for a store that is not known."""
     if "://" in path and not path.startswith(_SCHEMES):
-        raise UsageError(f"{path}: cannot read from there; remote files are {', '.join(_SCHEMES)}")
+        raise UsageError(f"{path}: no store that is known; remote files are {', '.join(_SCHEMES)}")
     return path.startswith(_SCHEMES)
 
 
@@ -91,12 +91,13 @@ def remote_output(url: str) -> Iterator[BinaryIO]:
         found = system.get_file_info(path)
         return found.type, found.size, found.mtime_ns
 
-    try:
+    with _in_one_line(f"{url}: cannot be written"):
         before = there()
-        # However a stream to a store ends, what went into it is a file then. Beside the parts there is room.
-        with TemporaryFile(dir="." if os.access(".", os.W_OK) else None) as file:
-            yield cast(BinaryIO, file)
-            file.seek(0)
+    # However a stream to a store ends, what went into it is a file then. Beside the parts there is room.
+    with TemporaryFile(dir="." if os.access(".", os.W_OK) else None) as file:
+        yield cast(BinaryIO, file)
+        file.seek(0)
+        with _in_one_line(f"{url}: cannot be written"):
             try:
                 with system.open_output_stream(path, compression=None) as stream:
                     shutil.copyfileobj(file, stream, _BLOCK)
@@ -105,8 +106,6 @@ def remote_output(url: str) -> Iterator[BinaryIO]:
                     if there() != before:
                         system.delete_file(path)
                 raise
-    except (OSError, ValueError) as error:
-        raise DataError(f"{url}: cannot be written: {one_line(error)}") from None
 
 
 def remote_exists(url: str) -> bool:
@@ -114,10 +113,8 @@ def remote_exists(url: str) -> bool:
     from pyarrow.fs import FileType
 
     system, path = _system(url)
-    try:
+    with _in_one_line(f"{url}: cannot be reached"):
         return bool(system.get_file_info(path).type != FileType.NotFound)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{url}: cannot be reached: {one_line(error)}") from None
 
 
 def _resolve_one(path: str) -> list[str]:
@@ -147,10 +144,8 @@ def _resolve_remote(url: str) -> list[str]:
     scheme = url.split("://")[0]
     system, path = _system(url)
     fixed = path[: min(path.find(sign) for sign in "*?[" if sign in path)].rpartition("/")[0]
-    try:
+    with _in_one_line(f"{url}: cannot be listed"):
         found = system.get_file_info(FileSelector(fixed, recursive=True))
-    except OSError as error:
-        raise DataError(f"{url}: cannot be listed: {one_line(error)}") from None
     # fnmatch lets a * stand for folders, too; here that takes two, as in a local glob.
     deep = "**" in path
     fits = (entry.path for entry in found if entry.is_file and fnmatch.fnmatch(entry.path, path))
@@ -199,7 +194,14 @@ def _system(url: str):  # type: ignore[no-untyped-def] # noqa: ANN202 (pyarrow i
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if url.startswith("s3://") and endpoint:
         return fs.S3FileSystem(endpoint_override=endpoint), url.removeprefix("s3://")
-    try:
+    with _in_one_line(f"{url}: cannot be reached"):
         return fs.FileSystem.from_uri(url)
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Raise what the file systems raise as a DataError."""
+    try:
+        yield
     except (OSError, ValueError) as error:
-        raise DataError(f"{url}: cannot be reached: {one_line(error)}") from None
+        raise DataError(f"{what}: {one_line(error)}") from None

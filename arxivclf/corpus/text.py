@@ -17,8 +17,6 @@ import numpy as np
 import polars as pl
 import xxhash
 
-CLEANINGS = ("none", "cset2020", "cset2023")
-
 _TEXT = pl.col("text")
 _CURRENCY_SYMBOLS = r"[$¢£¤¥ƒ֏؋৲৳૱௹฿៛ℳ元円圆圓﷼\u{20A0}-\u{20C0}]"
 # What textacy calls a number. The character before it is part of the match, since the engine has no look-behind, and
@@ -74,6 +72,7 @@ def _cset2023() -> Iterator[pl.Expr]:
 
 
 _STEPS = {"none": _fold_white_space, "cset2020": _cset2020, "cset2023": _cset2023}
+CLEANINGS = tuple(_STEPS)
 
 
 def _is_ascii() -> pl.Expr:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
@@ -50,7 +50,7 @@ class Classifier:
     """Models whose labels stand side by side. `reuse` gives scores of an earlier dump."""
 
     models: tuple[Model, ...]
-    reuse: Reuse | None = field(default=None)
+    reuse: Reuse | None = None
 
     @classmethod
     def load(cls, *names: str | Path, device: str = "auto", task: Sequence[str] = (), gate: bool = True) -> Classifier:
@@ -164,8 +164,12 @@ class Classifier:
             else:
                 snapshot = Snapshot(tuple(fetch(resolve([str(papers)]), Path(folder))), keep=tuple(keep))
                 kept = snapshot.kept_types()
-                read = [chunk for chunk in snapshot.chunks() if len(chunk.papers) or chunk.rejects]
-                chunks, rejects = [chunk.papers for chunk in read], [row for chunk in read for row in chunk.rejects]
+                chunks, rejects = [], []
+                # Nothing else of a chunk is kept, for it holds all of its lines.
+                for read in snapshot.chunks():
+                    rejects += read.rejects
+                    if len(read.papers):
+                        chunks.append(read.papers)
             if rejects:
                 first = rejects[0]
                 where = f"{first.source} {first.unit} {first.row}"

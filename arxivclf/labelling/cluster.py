@@ -18,9 +18,10 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,7 +37,7 @@ from arxivclf.corpus.sources import Source, fetch, is_remote
 from arxivclf.errors import ArxivclfError, DataError, DeviceError, MissingExtraError, ModelError, UsageError
 from arxivclf.labelling.census import Place
 from arxivclf.labelling.engine import Facts, Finished, Work, default_model, facts_of, load
-from arxivclf.labelling.local import finished
+from arxivclf.labelling.local import labelled_chunk
 from arxivclf.labelling.parts import Part
 from arxivclf.progress import Watcher
 
@@ -85,7 +86,7 @@ class RayEngine:
 
         ray.shutdown()
 
-    @property
+    @cached_property
     def facts(self) -> Facts:
         """Those of models that a worker has loaded: it may have another device than this machine."""
         import ray
@@ -94,8 +95,7 @@ class RayEngine:
         asked = ray.remote(max_calls=1)(_facts).options(max_retries=2, **self._needs())
         with _worker_errors():
             found: Facts = ray.get(asked.remote(self._settings, arxivclf.__version__))
-        self._facts = replace(found, told=f"{found.told}, by {_counted(self._workers())} of Ray")
-        return self._facts
+        return replace(found, told=f"{found.told}, by {_counted(self._workers())} of Ray")
 
     def told(self) -> str:
         """Nothing: workers are gone."""
@@ -103,7 +103,7 @@ class RayEngine:
 
     def finished(
         self, work: Work, todo: frozenset[int], watcher: Watcher, wanted: threading.Event
-    ) -> Iterator[Finished]:
+    ) -> Generator[Finished, None, None]:
         """The chunks `todo`, labelled, in the order in which they come."""
         import ray
 
@@ -118,7 +118,7 @@ class RayEngine:
         order = _Order(
             self._settings,
             replace(work, snapshot=replace(work.snapshot, sources=sources)),
-            tuple(self._facts.fingerprints),
+            tuple(self.facts.fingerprints),
             arxivclf.__version__,
             name,
         )
@@ -265,11 +265,11 @@ class _Labeller:
                 self._begin(int(number))
                 return self._labelled(int(number))
         except _OverError:
-            return {"error": [b""], "part": [b""], "labels": [b""], "rejects": [b""]}
+            return _row()
         except ArxivclfError as error:
             # Of what is raised here Ray hands on the text alone, with much around it.
             self._failed = json.dumps([type(error).__name__, str(error)]).encode()
-        return {"error": [self._failed], "part": [b""], "labels": [b""], "rejects": [b""]}
+        return _row(error=self._failed)
 
     def _begin(self, number: int) -> None:
         if self._asked("begin", number) > _ATTEMPTS:
@@ -302,16 +302,11 @@ class _Labeller:
         place, papers, rejects = self._chunk(number)
         prepared = self._classifier.prepare(papers) if len(papers) else None
         layout, advance = self._order.work.layout, self._stop_if_over
-        part, table, rejects = finished(place, prepared, rejects, self._classifier, layout, advance)
+        part, table, rejects = labelled_chunk(place, prepared, rejects, self._classifier, layout, advance)
         buffer = io.BytesIO()
         table.write_parquet(buffer)
-        told = [[one.source, one.unit, one.row, one.id, one.reason, one.raw] for one in rejects]
-        return {
-            "error": [b""],
-            "part": [json.dumps(asdict(part)).encode()],
-            "labels": [buffer.getvalue()],
-            "rejects": [json.dumps(told).encode()],
-        }
+        told = json.dumps([astuple(one) for one in rejects]).encode()
+        return _row(part=json.dumps(asdict(part)).encode(), labels=buffer.getvalue(), rejects=told)
 
     def _here(self, source: Source) -> Source:
         """A file of a remote store as a copy of this worker's own; any other as it is."""
@@ -332,6 +327,11 @@ class _Labeller:
             found = next(self._read)
         self._at = number
         return found
+
+
+def _row(error: bytes = b"", part: bytes = b"", labels: bytes = b"", rejects: bytes = b"") -> dict[str, list[bytes]]:
+    """What a worker hands on of a chunk, as Ray has it: an error, or a part with its files, or nothing of either."""
+    return {"error": [error], "part": [part], "labels": [labels], "rejects": [rejects]}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -63,7 +63,7 @@ class Engine(Protocol):
 
     def finished(
         self, work: Work, todo: frozenset[int], watcher: Watcher, wanted: threading.Event
-    ) -> Iterator[Finished]:
+    ) -> Generator[Finished, None, None]:
         """The chunks `todo`, labelled, in any order; `watcher` is told of papers, KeyboardInterrupt once `wanted`."""
 
     def told(self) -> str:
@@ -112,7 +112,7 @@ def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
     names = ", ".join(model.name for model in classifier.models)
     told = f"Labelling with {names} on {classifier.models[0].reason}"
     if not settings.model and names == BUNDLED:
-        told = f"No ./model here, so labelling with the bundled model: {_of_bundled(classifier)}"
+        told = f"No ./model here, so labelling with the bundled model: {_of_bundled()}"
     if settings.gate and settings.threshold is not None and any(model.encoder for model in classifier.models):
         told += "; without a gate, which --threshold rules out"
     if not any(model.encoder for model in classifier.models):
@@ -121,7 +121,7 @@ def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
     return told
 
 
-def _of_bundled(classifier: Classifier) -> str:
+def _of_bundled() -> str:
     info = ModelInfo.read(find_folder(BUNDLED))
     first, last = info.papers["years"]
     label = info.task.names[0]

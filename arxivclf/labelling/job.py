@@ -55,6 +55,7 @@ class LabelSummary:
         papers_now: int,
         seconds: float,
         bound: float | None = None,
+        waits_for: str = "",
     ) -> LabelSummary:
         """The summary of all parts of a job."""
         rejects = _total(part.reasons for part in parts)
@@ -70,6 +71,7 @@ class LabelSummary:
             papers_now,
             seconds,
             bound,
+            waits_for,
         )
 
 
@@ -108,9 +110,9 @@ def record(output: str, made: Mapping[str, Any] | None) -> None:
     if is_remote(output) or form_of(output) == ".parquet":
         return
     if made is None:
-        _beside(output).unlink(missing_ok=True)
+        record_of(output).unlink(missing_ok=True)
         return
-    with whole_file(_beside(output)) as file:
+    with whole_file(record_of(output)) as file:
         file.write(json.dumps({**made, "output": Source(output, Path(output)).fingerprint()}).encode())
 
 
@@ -127,13 +129,13 @@ def _found(output: str) -> dict[str, Any] | None:
     try:
         if form_of(output) == ".parquet":
             return read_job(Path(output))[0]
-        found: dict[str, Any] = json.loads(_beside(output).read_bytes())
+        found: dict[str, Any] = json.loads(record_of(output).read_bytes())
         return found if found.get("output") == Source(output, Path(output)).fingerprint() else None
     except (DataError, OSError, ValueError):
         return None
 
 
-def _beside(output: str) -> Path:
+def record_of(output: str) -> Path:
     return Path(f"{output}.job.json")
 
 
@@ -172,7 +174,7 @@ def refuse_input_as_output(names: Sequence[str], output: str, rejects: str) -> N
         raise UsageError(f"{rejects}: labels and rejects cannot go into one file")
 
 
-def beside(output: str) -> str:
+def rejects_of(output: str) -> str:
     """Where the rejects of an output go unless told otherwise: `ai.rejects.jsonl` for `ai.parquet`."""
     if output == STANDARD_OUTPUT:
         return "stdout.rejects.jsonl"
@@ -201,13 +203,13 @@ def _unequal(table: str, key: str, then: Any, now: Any) -> str:
 def _of_models(ours: Sequence[Mapping[str, str]], theirs: Sequence[Mapping[str, str]]) -> str:
     """How models differ, in words, by their fingerprints: most are computed otherwise than they were."""
 
-    def elsewhere(models: Sequence[Mapping[str, str]]) -> list[object]:
+    def by_content(models: Sequence[Mapping[str, str]]) -> list[object]:
         # Whoever wrote labels that are there may have had another form of fingerprints.
         return [{**model, COMPUTED: ""} if isinstance(model, Mapping) else model for model in models]
 
-    if elsewhere(ours) != elsewhere(theirs):
+    if by_content(ours) != by_content(theirs):
         return "the models"
-    now, then = (", ".join(model[COMPUTED] for model in models) for models in (ours, theirs))
+    now, then = (", ".join(model.get(COMPUTED, "unknown") for model in models) for models in (ours, theirs))
     return f"how the models are computed ({then} then, {now} now: another processor, or other extras)"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 
 from arxivclf.config import LabelSettings
@@ -35,19 +35,19 @@ class LocalEngine:
 
     def finished(
         self, work: Work, todo: frozenset[int], watcher: Watcher, wanted: threading.Event
-    ) -> Iterator[Finished]:
+    ) -> Generator[Finished, None, None]:
         """The chunks `todo`, labelled, in order."""
         if todo:
             yield from _Run(self._settings, self._classifier, work, todo, watcher, wanted).parts()
 
 
-def finished(
+def labelled_chunk(
     place: Place,
     prepared: Prepared | None,
     rejects: list[Reject],
     classifier: Classifier,
     layout: Layout,
-    advance: Callable[[int], None] = lambda papers: None,
+    advance: Callable[[int], None],
 ) -> Finished:
     """A chunk as a part without hashes, its labels and its rejects; `prepared` is None where it holds no paper."""
     if prepared is None:
@@ -93,7 +93,7 @@ class _Run:
     def _score(self, prepared: Iterator[tuple[Place, Prepared | None, list[Reject]]]) -> Iterator[Finished]:
         for place, chunk, rejects in prepared:
             self._rejected += len(rejects)
-            yield finished(place, chunk, rejects, self._classifier, self._work.layout, self._advance)
+            yield labelled_chunk(place, chunk, rejects, self._classifier, self._work.layout, self._advance)
 
     def _advance(self, papers: int) -> None:
         if self._stopped.is_set():

@@ -37,7 +37,7 @@ def merge(output: str) -> LabelSummary:
         parts.look()
         if told := missing(parts, plan["chunks"]):
             raise DataError(f"{output}: {told}; run their shards (again), or all of it without --shard")
-        rejects = plan["rejects"] or jobs.beside(output)
+        rejects = plan["rejects"] or jobs.rejects_of(output)
         jobs.refuse_foreign_rejects(rejects)
         made = make_output(parts, output, rejects, parts.schema(), job, wanted)
     return LabelSummary.of(made, output, rejects, 0, time.monotonic() - started)

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +25,7 @@ import xxhash
 
 from arxivclf.corpus.rejects import Reject
 from arxivclf.errors import DataError
-from arxivclf.files import cannot_write, sync_folder, whole_file
+from arxivclf.files import cannot_write, hold, sync_folder, whole_file
 
 Job = dict[str, Any]
 """What decides the bytes of the output: inputs, models and settings, as JSON."""
@@ -91,24 +91,18 @@ class Parts:
 
     def __enter__(self) -> Parts:
         """Raises DataError where another run holds the folder, or it cannot be made."""
-        try:
-            while True:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self._lock.acquire()
-                if Path(self._lock.lock_file).exists():
-                    break
-                # The run that held it took the folder away in between.
-                self._lock.release()
-            # Shards go side by side; a run of all of it goes alone.
-            self._refuse_live("lock" if self._shard is not None else "lock-*")
-            return self
-        except filelock.Timeout:
-            raise self._busy() from None
-        except DataError:
-            self._lock.release()
-            raise
-        except OSError as error:
-            raise cannot_write(self._output, error) from None
+        with ExitStack() as undo:
+            try:
+                hold(self._lock)
+                undo.callback(self._lock.release)
+                # Shards go side by side; a run of all of it goes alone.
+                self._refuse_live("lock" if self._shard is not None else "lock-*")
+            except filelock.Timeout:
+                raise self._busy() from None
+            except OSError as error:
+                raise cannot_write(self._output, error) from None
+            undo.pop_all()
+        return self
 
     def _refuse_live(self, locks: str) -> None:
         """Raise DataError where another run holds one of these locks."""
@@ -217,7 +211,7 @@ class Parts:
         try:
             self._write(self._labels(part.number), buffer.getvalue())
             self._write(self._rejects(part.number), lines)
-            whole = Part(**asdict(part) | {"labels": _digest(buffer.getvalue()), "rejects": _digest(lines)})
+            whole = replace(part, labels=_digest(buffer.getvalue()), rejects=_digest(lines))
             self._append(asdict(whole))
         except OSError as error:
             raise cannot_write(self._output, error) from None
@@ -241,10 +235,10 @@ class Parts:
 
     def forget(self) -> None:
         """Forget the parts that this run has made, or of a run without shards every part."""
-        for path in (self._manifest, self._plan):
-            path.unlink(missing_ok=True)
         if self._shard is None:
             self.clear()
+        for path in (self._manifest, self._plan):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Take the folder away: its work is done, or there is none in it."""

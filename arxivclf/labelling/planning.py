@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from arxivclf.config import LabelSettings
 from arxivclf.corpus import parquet
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.snapshot import Snapshot, is_parquet, lines_of
+from arxivclf.corpus.snapshot import Snapshot, is_packed, is_parquet, lines_of
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.job import LabelSummary
@@ -174,11 +174,11 @@ def _sample_parquet(source: Source, rows: int, size: int, path: Path) -> None:
 
 def _sample_lines(source: Source, rows: int, size: int) -> Iterator[bytes]:
     """Lines from all over a plain file; of a packed one, which is read from its start alone, the first."""
+    if size >= rows or is_packed(source):
+        yield from (line for line, _ in itertools.islice(lines_of(source), size))
+        return
     bytes_ = source.path.stat().st_size
     with open(source.path, "rb") as file:
-        if file.read(1) not in (b"{", b"\xef") or size >= rows:
-            yield from (line for line, _ in itertools.islice(lines_of(source), size))
-            return
         for place, (_, count) in enumerate(_stretches(size, size)):
             file.seek(bytes_ * place // min(_STRETCHES, size))
             if place:

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from arxivclf.corpus.sources import is_remote
-from arxivclf.errors import DataError, UsageError
+from arxivclf.errors import DataError, UsageError, one_line
 from arxivclf.labelling.sink import form_of, read_job
 from arxivclf.model.labels import Flags, Scores
 
@@ -57,7 +57,7 @@ class Reuse:
         try:
             known = _read(Path(path), wanted)
         except (pl.exceptions.PolarsError, OSError, KeyError) as error:
-            raise DataError(f"{path}: no labels to reuse: {' '.join(str(error).split())[:200]}") from None
+            raise DataError(f"{path}: no labels to reuse: {one_line(error)}") from None
         return cls(known, label_names, fingerprint)
 
     def find(self, hashes: pl.Series) -> tuple[Flags, Scores]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,16 +44,11 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         raise UsageError("no dump to label: name at least one snapshot")
     names = resolve(settings.snapshots)
     output = settings.output or f"{stem(settings.snapshots[0])}.labels.parquet"
-    rejects = settings.rejects or jobs.beside(output)
+    rejects = settings.rejects or jobs.rejects_of(output)
     shard = Shard.of(settings.shard) if settings.shard is not None else None
     check_form(output, pl.Schema())
     jobs.refuse_input_as_output(names, output, rejects)
-    if output == STANDARD_OUTPUT and (shard is not None or settings.engine != "local"):
-        raise UsageError("standard output takes the labels of one run on one machine; -o names a file")
-    if settings.workers is not None and settings.engine == "local":
-        raise UsageError("--workers is for --engine ray, and for --plan")
-    if shard is not None and is_remote(output):
-        raise UsageError(f"{output}: shards share the folder of a local output; -o names a file that all of them see")
+    _refuse_what_cannot_be(settings, output)
     with ExitStack() as stack:
         parts: Parts | None = None
         if output == STANDARD_OUTPUT:
@@ -98,7 +92,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         papers = sum(map(census.papers_of, mine))
         with watcher.stage("Labelling", papers, papers - papers_now):
             found = engine.finished(Work(snapshot, job["input"], layout, census), todo, watcher, wanted)
-            with closing(found):  # type: ignore[type-var]
+            with closing(found):
                 if parts is None:
                     made = _stream(found, output, rejects, layout)
                 else:
@@ -121,9 +115,16 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                         made = make_output(parts, output, rejects, layout.schema(), job, wanted)
         if told := engine.told():
             watcher.say(told)
-        seconds = time.monotonic() - started
-        summary = LabelSummary.of(made, output, rejects, papers_now, seconds, facts.bound)
-        return replace(summary, waits_for=waits)
+        return LabelSummary.of(made, output, rejects, papers_now, time.monotonic() - started, facts.bound, waits)
+
+
+def _refuse_what_cannot_be(settings: LabelSettings, output: str) -> None:
+    if output == STANDARD_OUTPUT and (settings.shard is not None or settings.engine != "local"):
+        raise UsageError("standard output takes the labels of one run on one machine; -o names a file")
+    if settings.workers is not None and settings.engine == "local":
+        raise UsageError("--workers is for --engine ray, and for --plan")
+    if settings.shard is not None and is_remote(output):
+        raise UsageError(f"{output}: shards share the folder of a local output; -o names a file that all of them see")
 
 
 def _waits_for(parts: Parts, chunks: int) -> str:

@@ -235,7 +235,7 @@ def choose(folder: Path, encoder: Encoder, judge: Judge) -> Encoder:
             except (RuntimeError, ImportError, TypeError, KeyError, ValueError) as error:
                 # The last two of a torch that has another attention, or none. With other versions or more memory it may
                 # work tomorrow: this is not remembered.
-                refusals.append(f"{candidate.name} failed: {' '.join(str(error).split())[:200]}")
+                refusals.append(f"{candidate.name} failed: {one_line(error)}")
                 continue
             _remember(memory, checked)
             if checked.good:

@@ -20,7 +20,7 @@ import xxhash
 from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import CLEANINGS
 from arxivclf.errors import ArxivclfError, DataError, ModelError, UsageError, one_line
-from arxivclf.files import cannot_write, sync_file, sync_folder
+from arxivclf.files import cannot_write, is_about, sync_file, sync_folder
 from arxivclf.model.calibration import Calibration
 from arxivclf.model.gate import Blend, Gate
 from arxivclf.model.safety import read_json
@@ -176,14 +176,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         sync_folder(folder.parent)
     except OSError as error:
         # A training reads and fetches, too, while this is open; a full disk alone names no file.
-        if error.filename is None:
-            own = error.errno == errno.ENOSPC
-        else:
-            path = Path(str(error.filename))
-            own = folder.is_relative_to(path) or any(
-                path.is_relative_to(one) for one in (unfinished, folder, previous(folder))
-            )
-        if not own:
+        ours = is_about(error, unfinished, folder, previous(folder)) if error.filename else error.errno == errno.ENOSPC
+        if not ours:
             raise
         raise cannot_write(folder, error) from None
     except SafetensorError as error:

@@ -1,7 +1,7 @@
 """The Hugging Face Hub: from the name of a model to a folder with its files, and from a folder to a repository.
 
-The only place that knows the hub's client, whose conventions hold: HF_TOKEN or `hf auth login`, HF_HOME for the cache,
-HF_ENDPOINT, HF_HUB_OFFLINE.
+The conventions of the hub's client hold: HF_TOKEN or `hf auth login`, HF_HOME for the cache, HF_ENDPOINT,
+HF_HUB_OFFLINE.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from arxivclf.corpus.seen import SEEN_FILE, Seen
-from arxivclf.errors import ArxivclfError, HubError, MissingExtraError, ModelError, UsageError
+from arxivclf.errors import ArxivclfError, HubError, MissingExtraError, ModelError, UsageError, reason
 from arxivclf.model.folder import INFO_FILE, TEST_LABELS, TRAINING_TABLE, ModelInfo
 from arxivclf.model.safety import read_json, refuse_unsafe, refuse_without_weights
 
@@ -289,11 +289,13 @@ def _reason(error: BaseException) -> str:
             return f"the token does not allow it: {says}"
         return f"the hub says: {says}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "no space left on the disk"
+        return reason(error)
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {reason(error)}"
     if isinstance(error, ValueError):
         return f"the hub's client says: {_first_line(error)}"
+    if isinstance(error, (LookupError, AttributeError, TypeError, AssertionError)):
+        return f"the answer of {constants.ENDPOINT} is not understood: {type(error).__name__}: {_first_line(error)}"
     return f"{constants.ENDPOINT} cannot be reached: {_first_line(error)}"
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from arxivclf.errors import ModelError
+from arxivclf.errors import ModelError, one_line
 from arxivclf.model.labels import Scores
 from arxivclf.model.safety import LINEAR_WEIGHTS
 from arxivclf.model.words import BITS, PLACES, Counted, count
@@ -132,7 +132,7 @@ class Linear:
             why = "cannot be read" if path.exists() else "not there, and the model cannot do without it"
             raise ModelError(f"{path}: {why}") from None
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: not a linear model of this version: {' '.join(str(error).split())}") from None
+            raise ModelError(f"{path}: not a linear model of this version: {one_line(error)}") from None
         return model
 
     def _check(self, labels: int) -> None:

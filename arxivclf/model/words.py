@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import polars as pl
@@ -149,7 +149,8 @@ def _words(content: Bytes, bounds: Ints) -> tuple[Hashes, Ints]:
     met = met[inside[met] & inside[met - 1]]
     starts_here[met] = ends_here[met] = True
     starts, ends = np.flatnonzero(starts_here), np.flatnonzero(ends_here)
-    powers, inverses = _powers(size)
+    # One text alone may be longer than a block.
+    powers, inverses = _powers(max(size, _BLOCK_BYTES))
     sums = np.zeros(size + 1, dtype=np.uint64)
     np.cumsum(lower * powers[:size], out=sums[1:])
     lengths = (ends - starts).astype(np.uint64)
@@ -173,19 +174,10 @@ def _letters() -> Bytes:
     return table
 
 
-_known_powers: list[tuple[Hashes, Hashes]] = []
-
-
-def _powers(size: int) -> tuple[Hashes, Hashes]:
-    """Powers of _P and of its inverse modulo 2**64, at least `size` of each."""
-    # What one thread found is its own, whatever another puts there meanwhile.
-    for found in _known_powers:
-        if len(found[0]) >= size:
-            return found
-    length = max(size, _BLOCK_BYTES)
-    found = _powers_of(_P, length), _powers_of(pow(_P, -1, 2**64), length)
-    _known_powers[:] = [found]
-    return found
+@lru_cache(maxsize=1)
+def _powers(length: int) -> tuple[Hashes, Hashes]:
+    """So many powers of _P and of its inverse modulo 2**64."""
+    return _powers_of(_P, length), _powers_of(pow(_P, -1, 2**64), length)
 
 
 def _powers_of(base: int, length: int) -> Hashes:

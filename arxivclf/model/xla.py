@@ -21,6 +21,7 @@ import torch
 
 from arxivclf.errors import DeviceError, one_line
 from arxivclf.model.devices import Device
+from arxivclf.progress import rank_and_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -184,7 +185,7 @@ def _runtime() -> str:
     here, wanted = _version("torch"), _version("torch-xla")
     if here.split(".")[:2] != wanted.split(".")[:2]:
         raise DeviceError(f"no such device: tpu (torch-xla {wanted} does not fit torch {here}: {_INSTALL})")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if rank_and_count()[1] > 1:
         raise DeviceError("tpu: one process drives all of its cores; start arxivclf without torchrun")
     runtime = os.environ.get("PJRT_DEVICE", "")
     if runtime not in ("", "TPU", "CPU"):

@@ -16,7 +16,7 @@ from arxivclf.reporting.disagreements import link
 from arxivclf.reporting.intervals import Interval, bootstrap, kappa, mcnemar, wilson
 from arxivclf.reporting.metrics import Confusion, Counts, figure_of_counts
 from arxivclf.reporting.slices import key_of, source_of
-from arxivclf.reporting.table import KEY, LabelsFile, LeftOut, alike, keyed, shared, without_seen
+from arxivclf.reporting.table import KEY, LabelsFile, LeftOut, alike, shared, without_seen
 
 FIGURES = ("precision", "recall", "F1", "accuracy")
 
@@ -109,7 +109,7 @@ def compare(
     files = LabelsFile.open(first), LabelsFile.open(second)
     names = shared(*files, label)
     sources = [source_of(one, files[1].others) for one in by]
-    tables = alike(*(_table(file, names, sources if file is files[1] else []) for file in files))
+    tables = alike(*(file.keyed(names, sources if file is files[1] else []) for file in files))
     for table, file in zip(tables, files, strict=True):
         if (repeated := len(table) - table.get_column(KEY).n_unique()) > 0:
             raise DataError(f"{file.path}: {repeated:,} rows repeat an id, so that its papers cannot be told apart")
@@ -125,11 +125,6 @@ def compare(
 
 
 _OLD = " of the first"
-
-
-def _table(file: LabelsFile, names: Sequence[str], beside: Sequence[str]) -> pl.DataFrame:
-    dates = [column for column in ("created",) if column in file.others]
-    return keyed(file.read(list(dict.fromkeys(["id", *dates, *file.of_labels(names), *beside]))))
 
 
 def _compare(both: pl.DataFrame, name: str, by: Sequence[str], changed: int) -> LabelComparison:

@@ -18,7 +18,7 @@ from arxivclf.errors import DataError
 from arxivclf.reporting.intervals import Interval, difference_of_shares, difference_within, f1_interval
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.slices import NO_VALUE, key_of
-from arxivclf.reporting.table import KEY, LabelsFile, alike, keyed, labels_of, shared
+from arxivclf.reporting.table import KEY, LabelsFile, alike, labels_of, shared
 from arxivclf.reporting.unjudged import Share
 
 # A usual reading of the population stability index: below the first a shift is small, from the second on large.
@@ -123,7 +123,7 @@ def drift(before: str | Path, now: str | Path, label: str | None = None) -> Drif
     files = LabelsFile.open(before), LabelsFile.open(now)
     names = shared(*files, label)
     texts = [column for column in _TEXTS if all(column in file.others for file in files)]
-    told = alike(*(_table(file, names, texts) for file in files))
+    told = alike(*(file.keyed(names, [*({"year"} & {*file.others}), *texts]) for file in files))
     first, second = (table.unique(KEY, keep="last", maintain_order=True) for table in told)
     new = second.filter(~pl.col(KEY).is_in(first.get_column(KEY).implode()))
     if not len(new):
@@ -139,12 +139,6 @@ def drift(before: str | Path, now: str | Path, label: str | None = None) -> Drif
         tuple(_of_label(name, first, new, [file.path for file in files]) for name in names),
         _words(first, new, texts) if texts else None,
     )
-
-
-def _table(file: LabelsFile, names: Sequence[str], texts: Sequence[str]) -> pl.DataFrame:
-    dates = [column for column in ("created", "year") if column in file.others]
-    table = file.read(["id", *dates, *file.of_labels(names), *texts])
-    return keyed(table)
 
 
 def _of_label(name: str, first: pl.DataFrame, second: pl.DataFrame, paths: Sequence[str]) -> LabelDrift:

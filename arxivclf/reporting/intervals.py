@@ -70,7 +70,7 @@ def f1_interval(confusion: Confusion) -> Interval:
     return Interval(confusion.f1, *(2 * bound / (1 + bound) for bound in (share.low, share.high)))
 
 
-def bootstrap(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: int = 0) -> Interval:
+def bootstrap(counts: npt.ArrayLike, figure: Callable[[Counts], Counts]) -> Interval:
     """A figure of counts with the interval of its percentiles over 1,000 draws (Efron 1979).
 
     `figure` takes counts of kinds of papers, float64 (draws, kinds), and gives one number for each draw, nan where
@@ -78,14 +78,14 @@ def bootstrap(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: i
     """
     found = np.asarray(counts, np.float64)
     value = float(figure(found[None])[0]) if found.sum() else math.nan
-    return percentiles(value, draws_of(found, figure, seed) if not math.isnan(value) else found[:0])
+    return percentiles(value, draws_of(found, figure) if not math.isnan(value) else found[:0])
 
 
-def draws_of(counts: npt.ArrayLike, figure: Callable[[Counts], Counts], seed: int = 0) -> Counts:
+def draws_of(counts: npt.ArrayLike, figure: Callable[[Counts], Counts]) -> Counts:
     """The figure, or figures, of each of 1,000 draws of counts, as in `bootstrap`: what it gives, draws first."""
     found = np.asarray(counts, np.float64)
     papers = int(found.sum())
-    random, shares = np.random.default_rng(seed), found / papers
+    random, shares = np.random.default_rng(0), found / papers
     at_once = max(1, _CELLS // len(shares))
     sizes = [min(at_once, DRAWS - first) for first in range(0, DRAWS, at_once)]
     return np.concatenate([figure(random.multinomial(papers, shares, size=size).astype(np.float64)) for size in sizes])

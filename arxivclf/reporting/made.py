@@ -44,7 +44,7 @@ class Made:
 
     @classmethod
     def _of_model(cls, told: Any) -> Made:
-        alone, labels = told["metrics"]["alone"], told.get("task", {}).get("labels", {})
+        alone, labels = told.get("metrics", {}).get("alone", {}), told.get("task", {}).get("labels", {})
         return cls(
             _numbers(told.get("thresholds", {})),
             _lists({name: label["categories"] for name, label in labels.items()}),

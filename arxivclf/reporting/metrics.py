@@ -134,17 +134,22 @@ def average_precision_of_counts(counts: Counts) -> Counts:
         return np.asarray((positives * precision).sum(axis=1) / hits[:, -1])
 
 
-def calibration_error(truth: npt.ArrayLike, scores: npt.ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     """The expected calibration error (Naeini et al. 2015) of scores in [0, 1] as chances of being positive.
 
-    Of each of `bins` equally wide bins, how far the mean score is from the share of positives, weighted by its papers.
+    Of each of 15 equally wide bins, how far the mean score is from the share of positives, weighted by its papers.
     """
     true, given = np.asarray(truth, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if not len(true):
         return math.nan
-    place = np.minimum((given * bins).astype(np.int64), bins - 1)
-    off = np.abs(np.bincount(place, given, bins) - np.bincount(place, true, bins))
+    place = calibration_bins(given)
+    off = np.abs(np.bincount(place, given, CALIBRATION_BINS) - np.bincount(place, true, CALIBRATION_BINS))
     return float(off.sum() / len(true))
+
+
+def calibration_bins(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The bin of the calibration error that each score is in."""
+    return np.minimum((scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
 def _share(part: float, whole: float) -> float:

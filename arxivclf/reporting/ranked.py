@@ -15,6 +15,7 @@ from arxivclf.reporting.metrics import (
     Confusion,
     Counts,
     average_precision_of_counts,
+    calibration_bins,
     calibration_error,
 )
 
@@ -80,7 +81,8 @@ class Ranked:
     def error_by_chance(self) -> float:
         """The mean calibration error of calibrated scores: truths of the same papers, drawn as often as scores say."""
         few = self._gathered()
-        papers, in_bin = few.positives + few.negatives, _bins(few.scores)[:, None] == np.arange(CALIBRATION_BINS)
+        papers = few.positives + few.negatives
+        in_bin = calibration_bins(few.scores)[:, None] == np.arange(CALIBRATION_BINS)
         # A mean of many ones can be above 1 by rounding.
         drawn = np.random.default_rng(0).binomial(papers, np.minimum(few.scores, 1), (DRAWS, len(papers)))
         return float(np.abs((papers * few.scores - drawn) @ in_bin).sum(axis=1).mean() / self.papers)
@@ -111,7 +113,7 @@ class Ranked:
         most = (_KINDS - CALIBRATION_BINS) // 2
         rank = (np.cumsum(papers) - 1) * most // self.papers
         hits = np.cumsum(self.positives) * most // max(1, int(self.positives.sum()))
-        starts = [np.diff(each, prepend=-1) != 0 for each in (rank, hits, _bins(self.scores))]
+        starts = [np.diff(each, prepend=-1) != 0 for each in (rank, hits, calibration_bins(self.scores))]
         first = np.flatnonzero(np.any(starts, axis=0))
         together = np.add.reduceat(papers, first)
         return Ranked(
@@ -120,11 +122,6 @@ class Ranked:
             np.add.reduceat(self.negatives, first),
             self.error,
         )
-
-
-def _bins(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The bin of the calibration of each score."""
-    return np.minimum((scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
 def _roc_area(counts: Counts) -> Counts:

@@ -140,9 +140,8 @@ def report(
     that was kept; `errors` asks for so many papers where label and truth differ, on either side; `for_precision` and
     `for_recall` for the thresholds that have them. `truth` is a dump or a file of labels that tells the truth in the
     place of the labels' own; `naming` is what that dump calls its columns. The papers that `unseen_by` saw (see
-    `model.hub.seen_by`) are left out. Raises DataError where the file has no
-    labels, where scores are no probabilities, or where no paper of `truth` is labelled; UsageError where there is no
-    such label or column.
+    `model.hub.seen_by`) are left out. Raises DataError where the file has no labels, where scores are no
+    probabilities, or where no paper of `truth` is labelled; UsageError where there is no such label or column.
     """
     if errors < 0:
         raise UsageError(f"errors must be at least 0, not {errors}")
@@ -183,17 +182,14 @@ def report(
         if not len(known):
             without.append(unjudged(name, papers, by))
             continue
-        truths, given, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
-        one = compared(name, truths, given, scores)
         assumed = name in file.assumed and threshold is None
-        used = in_use(given, scores, ASSUMED_THRESHOLD if assumed else thresholds.get(name))
+        one = _judged(name, known, ASSUMED_THRESHOLD if assumed else thresholds.get(name), for_precision, for_recall)
         judged.append(
             replace(
                 one,
                 papers=len(table),
                 labelled=int(papers.get_column("given").sum()),
                 unknown=len(table) - len(known),
-                thresholds=along(one.ranked, used, for_precision, for_recall),
                 slices=tuple(sliced(known, column) for column in by),
                 disagreements=surest(known, errors) if errors else None,
                 where=where_errors(known) if "categories" in beside else None,
@@ -205,6 +201,20 @@ def report(
     together = _overall(table, names, threshold) if len(names) > 1 else None
     seen = {} if unseen_by is not None or not judged else file.made.seen
     return Report(str(path), tuple(judged), together, tuple(without), match, seen, left_out)
+
+
+def _judged(
+    name: str,
+    known: pl.DataFrame,
+    threshold: float | None,
+    for_precision: Sequence[float],
+    for_recall: Sequence[float],
+) -> LabelReport:
+    """A label of papers whose truth is known, with what thresholds give; `threshold` made the labels, if known."""
+    truths, given, scores = (known.get_column(column).to_numpy() for column in ("truth", "given", "score"))
+    one = compared(name, truths, given, scores)
+    used = in_use(given, scores, threshold)
+    return replace(one, thresholds=along(one.ranked, used, for_precision, for_recall))
 
 
 def compared(name: str, truth: npt.ArrayLike, given: npt.ArrayLike, scores: npt.ArrayLike) -> LabelReport:

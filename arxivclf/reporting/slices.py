@@ -15,6 +15,8 @@ from arxivclf.reporting.metrics import Confusion
 # The interval of an F1 over fewer positive papers is wider than what sets one slice apart from another.
 FEWEST_POSITIVE = 20
 NO_VALUE = "(none)"
+# Of so many categories at most it is told where errors are.
+_WHERE = 5
 
 _DERIVED = {"year": "created", "primary": "categories", "archive": "categories"}
 
@@ -65,13 +67,13 @@ class WhereErrors:
     false_negatives: tuple[Slice, ...]
 
 
-def where_errors(compared: pl.DataFrame, most: int = 5) -> WhereErrors:
-    """From papers with `given`, `truth` and `categories`, those that have any; at most so many categories each."""
+def where_errors(compared: pl.DataFrame) -> WhereErrors:
+    """From papers with `given`, `truth` and `categories`, those that have any; at most five categories each."""
     slices = sliced(compared.drop_nulls("categories"), "primary").slices
 
     def of(count: Callable[[Slice], int]) -> tuple[Slice, ...]:
         wrong = [one for one in slices if count(one)]
-        return tuple(sorted(wrong, key=lambda one: (-count(one), one.value))[:most])
+        return tuple(sorted(wrong, key=lambda one: (-count(one), one.value))[:_WHERE])
 
     return WhereErrors(of(lambda one: one.confusion.false_positives), of(lambda one: one.confusion.false_negatives))
 

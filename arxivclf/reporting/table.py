@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import zstandard
 
 from arxivclf.corpus.ids import arxiv_key
 from arxivclf.corpus.seen import Seen
+from arxivclf.corpus.snapshot import BROKEN, is_parquet, unpacked
+from arxivclf.corpus.sources import Source
 from arxivclf.corpus.tasks import FALSE_WORDS, NO_WORDS, TRUE_WORDS
 from arxivclf.errors import DataError, ModelError, UsageError, one_line
 from arxivclf.reporting.made import Made
@@ -28,8 +27,6 @@ ASSUMED_THRESHOLD = 0.5
 KEY, _LIKELY = "key of the paper", "key that it may have"
 # What a table is about that has a `score` and a `truth` and names no label.
 _PLAIN = "positive"
-
-_PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,11 @@ class LabelsFile:
         said = {*truths, *self.names, *(f"{name}_truth" for name in self.names)}
         answers = [name for name in table.columns if name in said]
         return table.with_columns(self._booleans(table.get_column(name)) for name in answers)
+
+    def keyed(self, names: Sequence[str], beside: Sequence[str]) -> pl.DataFrame:
+        """These labels and these further columns of all rows, told apart as by `keyed`; `read` says what it raises."""
+        dates = [column for column in ("created",) if column in self.others]
+        return keyed(self.read(list(dict.fromkeys(["id", *dates, *self.of_labels(names), *beside]))))
 
     def _booleans(self, column: pl.Series) -> pl.Series:
         """Labels or truths as booleans, however a table writes them: 0 and 1, or a word for yes or no."""
@@ -228,18 +230,14 @@ def labels_of(
 def _read(path: Path, made: Made) -> pl.LazyFrame:
     """The table in a file, by its content: Parquet, JSON lines or CSV, the latter two packed or not."""
     try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-        if start == _PARQUET:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file")
+        if is_parquet(Source(str(path), path)):
             frame = pl.scan_parquet(path, glob=False)
             frame.collect_schema()
             return frame
-        content = path.read_bytes()
-        if start.startswith(_GZIP):
-            content = gzip.decompress(content)
-        elif start == _ZSTD:
-            content = zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read()
-        content = content.removeprefix(codecs.BOM_UTF8)
+        with open(path, "rb") as file, unpacked(file) as stream:
+            content = stream.read().removeprefix(codecs.BOM_UTF8)
         if not content.strip():
             raise DataError(f"{path}: an empty file")
         if content.lstrip().startswith(b"{"):
@@ -249,9 +247,7 @@ def _read(path: Path, made: Made) -> pl.LazyFrame:
             made,
             lambda types: pl.read_csv(content, schema_overrides=types, infer_schema_length=0, separator=parted_by),
         )
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+    except (pl.exceptions.PolarsError, *BROKEN) as error:
         # What polars says after that is for programmers: which arguments to change.
         told = one_line(error).partition(" Consider ")[0]
         raise DataError(f"{path}: not a whole table of labels: {told}") from None

@@ -270,15 +270,11 @@ def disagreements_tables(name: str, found: Disagreements) -> Iterator[Part]:
         table.add_column("score", justify="right")
         # A page that is broken over two lines cannot be clicked.
         table.add_column("paper", no_wrap=True)
-        if any(paper.categories for paper in papers):
-            table.add_column("categories", overflow="fold")
-        if any(paper.title for paper in papers):
-            table.add_column("title", overflow="fold")
+        known = [name for name in ("categories", "title") if any(getattr(paper, name) for paper in papers)]
+        for name in known:
+            table.add_column(name, overflow="fold")
         for paper in papers:
-            cells: list[str | Text] = [f"{paper.score:.3f}", _page(paper)]
-            cells += [_shown(paper.categories)] if any(one.categories for one in papers) else []
-            cells += [_shown(paper.title)] if any(one.title for one in papers) else []
-            table.add_row(*cells)
+            table.add_row(f"{paper.score:.3f}", _page(paper), *(_shown(getattr(paper, name)) for name in known))
         yield table
 
 

@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from arxivclf.corpus import parquet
-from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.columns import Columns, Naming
 from arxivclf.corpus.jsonlines import parsed
+from arxivclf.corpus.rejects import in_words
 from arxivclf.corpus.snapshot import Snapshot, is_parquet, lines_of
 from arxivclf.corpus.sources import Source, fetch, resolve
 from arxivclf.corpus.tasks import Label, Task, built_in, truth
@@ -115,23 +116,14 @@ def _columns(path: Path) -> set[str]:
 
 def _of_table(table: LabelsFile, task: Task, naming: Naming) -> pl.DataFrame:
     columns = [f"{name}_truth" for name in task.names]
-    naming = naming.among(table.columns)
-    paper_id, label = naming.id or "id", naming.label or "label"
-    if paper_id not in table.columns:
-        raise DataError(
-            f"--truth {table.path}: no column {paper_id!r}; there are {', '.join(table.columns)}. --id-column names"
-            " another."
-        )
-    wanted = dict.fromkeys(("created", "title", "categories", label, *columns))
-    there = [name for name in wanted if name in table.columns and name != paper_id]
+    found = Columns.recognise(table.columns, replace(naming, texts=False), (), f"--truth {table.path}")
+    paper_id, categories, label = str(found.names["id"]), found.names["categories"], found.names["label"]
+    wanted = dict.fromkeys(("created", "title", categories, label, *columns))
+    there = [name for name in wanted if name is not None and name in table.columns and name != paper_id]
     frame = table.read([paper_id, *there], columns).rename({paper_id: "id"})
     nothing = pl.lit(None, pl.String)
-    listed, said = (pl.col(name).cast(pl.String) if name in there else nothing for name in ("categories", label))
-    # As in a dump: a label counts where there are no categories, or where it was named.
-    if naming.label is None:
-        said = pl.when(listed.fill_null("").str.contains(r"\S")).then(None).otherwise(said)
-    else:
-        listed = nothing
+    told = (pl.col(name).cast(pl.String) if name in there else nothing for name in (label, categories))
+    said, listed = found.telling(*told)
     papers = frame.with_columns(listed=listed, label=said)
     answers = [series.rename(f"{series.name}_truth") for series in truth(task, papers)]
     own = frame.select(column for column in columns if column in there)
@@ -153,6 +145,5 @@ def _of_dump(path: str, task: Task, naming: Naming) -> pl.DataFrame:
             answers = [series.rename(f"{series.name}_truth") for series in truth(task, chunk.papers)]
             parts.append(chunk.papers.select("id", "created", "title").hstack(answers))
     if not parts:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in rejects.most_common())
-        raise DataError(f"--truth {path}: no paper in it" + (f": {why}" if why else ""))
+        raise DataError(f"--truth {path}: no paper in it" + (f": {in_words(rejects)}" if rejects else ""))
     return pl.concat(parts)

@@ -29,6 +29,8 @@ from arxivclf.progress import Watcher
 
 WEAK = "weak_negatives"
 
+_COLUMN = "label:"
+
 _COLUMNS = ("id", "key", "created", "year", "categories", "title", "abstract", "text")
 
 Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
@@ -47,6 +49,11 @@ class Papers:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the labels, as `answers` has them."""
+        return [column.removeprefix(_COLUMN) for column in self.answers]
 
     def __getitem__(self, rows: slice) -> Papers:
         return Papers(self.frame[rows], self.answers)
@@ -138,126 +145,169 @@ def collect(settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: 
 
     Raises DataError where nothing is left, or where a label has papers of one class only.
     """
-    counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
+    return _Collection(settings, task, rejects, watcher).dataset()
 
-    files: list[DataFile] = []
 
-    def read(name: str, paths: Sequence[str], naming: Naming) -> Iterator[Chunk]:
-        with watcher.stage(f"Reading {name}"), TemporaryDirectory() as folder:
+class _Collection:
+    """The papers of one training on their way into its dataset; what it counts, and the files that it reads."""
+
+    def __init__(self, settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher) -> None:
+        self._settings, self._task, self._rejects, self._watcher = settings, task, rejects, watcher
+        self._counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
+        self._files: list[DataFile] = []
+
+    def dataset(self) -> Dataset:
+        settings, task = self._settings, self._task
+        chosen, in_dump = self._of_dump()
+        left_out = self._left_out(chosen)
+        chosen, validation = chosen.filter(~left_out), None
+        if settings.validation is not None:
+            validation = self._to_validate(settings.validation, left_out)
+            shared = pl.col("key").is_in(_keys_of(validation).implode())
+            self._counts["shared_with_validation"] = int(chosen.select(shared.sum()).item())
+            chosen = chosen.filter(~shared)
+        by_side, teaching = self._sides(chosen, validation)
+        every, drawn, per_pass = by_side[TRAIN], by_side[TRAIN].clear(), 0
+        if settings.undersample is not None and settings.base != NO_BASE:
+            every, drawn, per_pass = _undersampled(every, task, settings.undersample)
+        if settings.weak_negatives is not None:
+            # Of the whole dump: what was not taken of it may be positive, too.
+            ours = pl.col("key").hash().is_in(in_dump.implode()) | pl.col("key").is_in(
+                by_side[VALIDATION].get_column("key").implode()
+            )
+            weak = self._weak_negatives(settings.weak_negatives, ours | left_out, len(every) + per_pass)
+            every = pl.concat([every, weak])
+
+        whole = _cleaned(pl.concat([every, drawn, teaching]), task, settings.clean)
+        validated, tested = (_cleaned(by_side[side], task, settings.clean) for side in (VALIDATION, TEST))
+        self._counts["rejects"] = self._rejects.count
+        dataset = Dataset(
+            every=whole[: len(every)],
+            drawn=whole[len(every) : len(every) + len(drawn)],
+            per_pass=per_pass,
+            whole=whole,
+            validation=validated,
+            test=tested,
+            counts=self._counts,
+            files=self._files,
+        )
+        for side, its_papers in ((TRAIN, dataset.train), (VALIDATION, validated), (TEST, tested)):
+            _check_classes(side, its_papers)
+        return dataset
+
+    def _of_dump(self) -> tuple[pl.DataFrame, pl.Series]:
+        """The papers that may be taken, each once, with their truth; and the hashes of the keys of all in the dump."""
+        settings, counts = self._settings, self._counts
+        kept = pl.DataFrame()
+        known_keys: list[pl.Series] = []
+        all_keys: list[pl.Series] = []
+        for chunk in self._read("the dump", settings.snapshots, Naming.of(settings)):
+            papers = chunk.papers
+            counts["papers"] += len(papers)
+            counts["ids_restored"] += count_restored(papers)
+            all_keys.append(papers.get_column("key").hash())
+            recent = papers.filter(pl.col("year").fill_null(settings.since) >= settings.since)
+            counts["before_since"] += len(papers) - len(recent)
+            known = _with_truth(recent, self._task)
+            counts["without_truth"] += len(recent) - len(known)
+            known_keys.append(known.get_column("key").hash())
+            known = known.with_columns(splits.sample_order(known.get_column("key"), settings.seed))
+            if settings.sample is not None:
+                known = known.filter(pl.col("sample_order") < settings.sample / 100)
+            kept = pl.concat([kept, known]) if len(kept) else known
+            if settings.max_papers is not None and len(kept) > 2 * settings.max_papers:
+                kept = _lowest(kept, settings.max_papers)
+        if not len(kept):
+            raise DataError(_nothing_left(settings, counts, self._rejects))
+        every_key = pl.concat(known_keys)
+        counts["repeats"] = len(every_key) - every_key.n_unique()
+        chosen = _last_of_each(kept) if settings.max_papers is None else _lowest(kept, settings.max_papers)
+        return chosen, pl.concat(all_keys)
+
+    def _left_out(self, chosen: pl.DataFrame) -> pl.Expr:
+        """Which papers of any file take no part in this training."""
+        if self._settings.exclude is None:
+            return pl.lit(False)
+        papers = self._papers_of("what is left out", self._settings.exclude, _of_ids(self._settings))
+        if papers is None:
+            raise DataError(f"{self._settings.exclude}: no paper in it to leave out")
+        left_out = pl.col("key").is_in(_keys_of(papers).implode())
+        self._counts["excluded"] = int(chosen.select(left_out.sum()).item())
+        return left_out
+
+    def _to_validate(self, path: str, left_out: pl.Expr) -> pl.DataFrame:
+        """The papers of the validation set, each once, whose truth is known for the label that it is of, or for all."""
+        settings, task = self._settings, self._task
+        if settings.validation_label is not None:
+            task = Task((_label_named(task, settings.validation_label),))
+        papers = self._papers_of("the validation set", path, Naming.of(settings, if_there=True))
+        known = None if papers is None else _last_of_each(_with_truth(papers, task)).filter(~left_out)
+        if known is None or not len(known):
+            outside = f" outside {settings.exclude}" if papers is not None and settings.exclude is not None else ""
+            raise DataError(f"{path}: no paper with a truth for {', '.join(self._task.names)}{outside}")
+        return known
+
+    def _sides(
+        self, chosen: pl.DataFrame, validation: pl.DataFrame | None
+    ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
+        """The papers of each side; and those that teach the linear model besides, for a label judged by others."""
+        settings = self._settings
+        sides = (
+            splits.split_by_time(_age(chosen), chosen.get_column("key"))
+            if settings.split == "time"
+            else splits.split_by_hash(chosen.get_column("key"))
+        )
+        by_side = {side: chosen.filter(sides == side) for side in splits.SHARES}
+        teaching = chosen.clear()
+        if validation is not None and settings.validation_label is not None:
+            # It answers one label; the split answers the others.
+            unasked = [name for name in self._task.names if name != settings.validation_label]
+            blank = [pl.lit(None, pl.Boolean).alias(_column(name)) for name in unasked]
+            order = splits.sample_order(validation.get_column("key"), settings.seed)
+            validation = validation.with_columns(*blank, order).select(by_side[VALIDATION].columns)
+            split = by_side[VALIDATION].with_columns(pl.lit(None, pl.Boolean).alias(_column(settings.validation_label)))
+            # That label is judged elsewhere, so that the split can teach it; for the others it must stay unseen.
+            teaching = by_side[VALIDATION].with_columns(*blank)
+            by_side[VALIDATION] = pl.concat([split, validation])
+        elif validation is not None:
+            # The papers of the hashed validation side would serve nobody else: they train.
+            by_side[TRAIN] = chosen.filter(sides != TEST)
+            by_side[VALIDATION] = validation
+        return by_side, teaching
+
+    def _weak_negatives(self, path: str, not_these: pl.Expr, training_papers: int) -> pl.DataFrame:
+        """As many papers of a file, negative for every label, as the settings want beside those of the training."""
+        settings = self._settings
+        papers = self._papers_of("the weak negatives", path, Naming.of(settings, if_there=True))
+        if papers is None:
+            raise DataError(f"{path}: no paper in it")
+        papers = papers.filter(~not_these)
+        share = settings.weak_negative_share
+        wanted = round(training_papers * share / (1 - share))
+        order = splits.sample_order(papers.get_column("key"), settings.seed)
+        no = (pl.lit(False).alias(_column(name)) for name in self._task.names)
+        negatives = papers.select(_COLUMNS).with_columns(*no, order)
+        weak = _lowest(negatives, wanted) if wanted else negatives.clear()
+        self._counts[WEAK] = len(weak)
+        return weak
+
+    def _papers_of(self, role: str, path: str, naming: Naming) -> pl.DataFrame | None:
+        """All papers of a file; None where it has none."""
+        parts = [chunk.papers for chunk in self._read(role, (path,), naming)]
+        return pl.concat(parts) if parts else None
+
+    def _read(self, role: str, paths: Sequence[str], naming: Naming) -> Iterator[Chunk]:
+        """The chunks of these files that have papers."""
+        with self._watcher.stage(f"Reading {role}"), TemporaryDirectory() as folder:
             sources = tuple(fetch(resolve(paths), Path(folder)))
             found = [0] * len(sources)
             for chunk in Snapshot(sources, naming).chunks():
-                rejects.write(chunk.rejects)
+                self._rejects.write(chunk.rejects)
                 found[chunk.file] += len(chunk.papers)
-                watcher.advance(len(chunk.papers), chunk.share, rejects=rejects.count)
+                self._watcher.advance(len(chunk.papers), chunk.share, rejects=self._rejects.count)
                 if len(chunk.papers):
                     yield chunk
-            files.extend(_described(name, source, papers) for source, papers in zip(sources, found, strict=True))
-
-    kept = pl.DataFrame()
-    hashes: list[pl.Series] = []
-    all_hashes: list[pl.Series] = []
-    for chunk in read("the dump", settings.snapshots, Naming.of(settings)):
-        papers = chunk.papers
-        counts["papers"] += len(papers)
-        counts["ids_restored"] += count_restored(papers)
-        all_hashes.append(papers.get_column("key").hash())
-        recent = papers.filter(pl.col("year").fill_null(settings.since) >= settings.since)
-        counts["before_since"] += len(papers) - len(recent)
-        known = _with_truth(recent, task)
-        counts["without_truth"] += len(recent) - len(known)
-        hashes.append(known.get_column("key").hash())
-        order = splits.sample_order(known.get_column("key"), settings.seed)
-        known = known.with_columns(order)
-        if settings.sample is not None:
-            known = known.filter(pl.col("sample_order") < settings.sample / 100)
-        kept = pl.concat([kept, known]) if len(kept) else known
-        if settings.max_papers is not None and len(kept) > 2 * settings.max_papers:
-            kept = _lowest(kept, settings.max_papers)
-    if not len(kept):
-        raise DataError(_nothing_left(settings, counts, rejects))
-    every_key = pl.concat(hashes)
-    counts["repeats"] = len(every_key) - every_key.n_unique()
-    chosen = _last_of_each(kept) if settings.max_papers is None else _lowest(kept, settings.max_papers)
-
-    left_out = pl.lit(False)
-    if settings.exclude is not None:
-        parts = [chunk.papers for chunk in read("what is left out", [settings.exclude], _of_ids(settings))]
-        if not parts:
-            raise DataError(f"{settings.exclude}: no paper in it to leave out")
-        left_out = pl.col("key").is_in(_keys_of(pl.concat(parts)).implode())
-        counts["excluded"] = int(chosen.select(left_out.sum()).item())
-        chosen = chosen.filter(~left_out)
-
-    validation, teaching = None, None
-    if settings.validation is not None:
-        asked = task if settings.validation_label is None else Task((_label_named(task, settings.validation_label),))
-        parts = [
-            _with_truth(chunk.papers, asked)
-            for chunk in read("the validation set", [settings.validation], Naming.of(settings, if_there=True))
-        ]
-        validation = _last_of_each(pl.concat(parts)).filter(~left_out) if parts else pl.DataFrame()
-        if not len(validation):
-            outside = f" outside {settings.exclude}" if parts and settings.exclude is not None else ""
-            raise DataError(f"{settings.validation}: no paper with a truth for {', '.join(task.names)}{outside}")
-        shared = pl.col("key").is_in(_keys_of(validation).implode())
-        counts["shared_with_validation"] = int(chosen.select(shared.sum()).item())
-        chosen = chosen.filter(~shared)
-
-    sides = (
-        splits.split_by_time(_age(chosen), chosen.get_column("key"))
-        if settings.split == "time"
-        else splits.split_by_hash(chosen.get_column("key"))
-    )
-    by_side = {side: chosen.filter(sides == side) for side in splits.SHARES}
-    if validation is not None and settings.validation_label is not None:
-        # It answers one label; the split answers the others.
-        unasked = [name for name in task.names if name != settings.validation_label]
-        blank = [pl.lit(None, pl.Boolean).alias(_column(name)) for name in unasked]
-        order = splits.sample_order(validation.get_column("key"), settings.seed)
-        validation = validation.with_columns(*blank, order).select(by_side[VALIDATION].columns)
-        split = by_side[VALIDATION].with_columns(pl.lit(None, pl.Boolean).alias(_column(settings.validation_label)))
-        # That label is judged elsewhere, so that the split can teach it; for the others it must stay unseen.
-        teaching = by_side[VALIDATION].with_columns(*blank)
-        by_side[VALIDATION] = pl.concat([split, validation])
-    elif validation is not None:
-        # The papers of the hashed validation side would serve nobody else: they train.
-        by_side[TRAIN] = chosen.filter(sides != TEST)
-        by_side[VALIDATION] = validation
-    every, drawn, per_pass = by_side[TRAIN], by_side[TRAIN].clear(), 0
-    if settings.undersample is not None and settings.base != NO_BASE:
-        every, drawn, per_pass = _undersampled(every, task, settings.undersample)
-    if settings.weak_negatives is not None:
-        parts = [
-            chunk.papers
-            for chunk in read("the weak negatives", [settings.weak_negatives], Naming.of(settings, if_there=True))
-        ]
-        if not parts:
-            raise DataError(f"{settings.weak_negatives}: no paper in it")
-        # Of the whole dump: what was not taken of it may be positive, too.
-        ours = pl.col("key").hash().is_in(pl.concat(all_hashes).implode()) | pl.col("key").is_in(
-            by_side[VALIDATION].get_column("key").implode()
-        )
-        weak = _weak_negatives(pl.concat(parts).filter(~ours, ~left_out), task, len(every) + per_pass, settings)
-        counts[WEAK] = len(weak)
-        every = pl.concat([every, weak])
-
-    whole = _cleaned(pl.concat([every, drawn] + ([] if teaching is None else [teaching])), task, settings.clean)
-    validated, tested = (_cleaned(by_side[side], task, settings.clean) for side in (VALIDATION, TEST))
-    counts["rejects"] = rejects.count
-    dataset = Dataset(
-        every=whole[: len(every)],
-        drawn=whole[len(every) : len(every) + len(drawn)],
-        per_pass=per_pass,
-        whole=whole,
-        validation=validated,
-        test=tested,
-        counts=counts,
-        files=files,
-    )
-    for side, its_papers in ((TRAIN, dataset.train), (VALIDATION, validated), (TEST, tested)):
-        _check_classes(side, its_papers)
-    return dataset
+            self._files.extend(_described(role, source, papers) for source, papers in zip(sources, found, strict=True))
 
 
 def _of_ids(settings: TrainSettings) -> Naming:
@@ -295,7 +345,7 @@ def _with_truth(papers: pl.DataFrame, task: Task) -> pl.DataFrame:
 
 def _column(label_name: str) -> str:
     # A label may be called `text` or `title`, so its column is kept apart until the others are gone.
-    return f"label:{label_name}"
+    return _COLUMN + label_name
 
 
 def _last_of_each(papers: pl.DataFrame) -> pl.DataFrame:
@@ -322,16 +372,6 @@ def _undersampled(
     return positives, negatives.sort("sample_order"), wanted
 
 
-def _weak_negatives(papers: pl.DataFrame, task: Task, training_papers: int, settings: TrainSettings) -> pl.DataFrame:
-    share = settings.weak_negative_share
-    wanted = round(training_papers * share / (1 - share))
-    order = splits.sample_order(papers.get_column("key"), settings.seed)
-    negatives = papers.select(_COLUMNS).with_columns(
-        *(pl.lit(False).alias(_column(name)) for name in task.names), order
-    )
-    return _lowest(negatives, wanted) if wanted else negatives.clear()
-
-
 def _age(papers: pl.DataFrame) -> pl.Series:
     """The date of each paper, or the first day of what is known: of the month that its id tells, of the year.
 
@@ -356,9 +396,9 @@ def _check_classes(side: str, papers: Papers) -> None:
         raise DataError(f"no papers in the {side} part; the dump is too small, or the filters leave too few")
     if side == TEST:
         return
-    for column, positives in papers.positives().items():
+    for name, (column, positives) in zip(papers.names, papers.positives().items(), strict=True):
         if positives in (0, papers.frame.get_column(column).count()):
-            name, which = column.removeprefix("label:"), "positive" if positives else "negative"
+            which = "positive" if positives else "negative"
             raise DataError(
                 f"all {len(papers):,} papers in the {side} part are {which} for {name!r}; training takes both classes"
             )

@@ -41,7 +41,7 @@ class Joint:
     @classmethod
     def fit(cls, settings: TrainSettings, dataset: Dataset, words: Linear | None, trained: Trained | None) -> Joint:
         """From the linear model, the encoder, or both."""
-        names = [name.removeprefix("label:") for name in dataset.validation.answers]
+        names = dataset.validation.names
         alone: dict[str, Mapping[str, Scores]] = {}
         if words is not None:
             sides = {"validation": dataset.validation, "test": dataset.test}

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from arxivclf.errors import DeviceError
 from arxivclf.model.devices import Device
 from arxivclf.model.labels import Scores
+from arxivclf.progress import rank_and_count
 
 # The others wait while the first writes; a large model on a slow disk takes its time.
 _PATIENCE = timedelta(hours=2)
@@ -79,16 +80,6 @@ class Processes:
         return torch.nn.parallel.DistributedDataParallel(model, device_ids=place)
 
 
-def count_asked_for() -> Processes:
-    """What torchrun said in the environment; one process where it said nothing."""
-    try:
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        # A rank alone is none of torchrun's.
-        return Processes(int(os.environ.get("RANK", "0")) if count > 1 else 0, count)
-    except ValueError:
-        raise DeviceError("RANK and WORLD_SIZE are set, but not to numbers; torchrun sets them") from None
-
-
 def placed(device: Device) -> Device:
     """The device of this process among those of its machine: the GPU of its number, where torchrun gave it one."""
     if device.where.type != "cuda" or "LOCAL_RANK" not in os.environ:
@@ -102,7 +93,7 @@ def placed(device: Device) -> Device:
 @contextmanager
 def joined(device: Device) -> Iterator[Processes]:
     """All processes of this training, connected as long as the block lasts. DeviceError where they cannot be."""
-    processes = count_asked_for()
+    processes = Processes(*rank_and_count())
     if processes.count == 1:
         yield processes
         return

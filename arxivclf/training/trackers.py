@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from arxivclf.errors import MissingExtraError, UsageError
+from arxivclf.errors import MissingExtraError, UsageError, one_line
 
 # Called with figures by name and the count of steps done.
 Track = Callable[[Mapping[str, float], int], None]
@@ -62,7 +62,7 @@ def _wandb(folder: Path, settings: Mapping[str, Any], opened: ExitStack) -> Trac
             project="arxivclf", dir=str(folder), config=dict(settings), settings=wandb.Settings(silent=True)
         )
     except (wandb.errors.UsageError, wandb.errors.CommError) as error:
-        raise UsageError(f"--track wandb: {' '.join(str(error).split())[:200]}") from None
+        raise UsageError(f"--track wandb: {one_line(error)}") from None
     opened.callback(run.finish)
     return lambda figures, step: run.log(dict(figures), step=step)
 

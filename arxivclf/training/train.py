@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ from arxivclf.model.folder import (
 from arxivclf.model.hub import Pushed, check_push, push
 from arxivclf.model.labels import Flags, Layout, Scores
 from arxivclf.model.linear import Linear
-from arxivclf.progress import Watcher, is_first
+from arxivclf.progress import Watcher, rank_and_count
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold, calibration_error
 from arxivclf.reporting.report import Report, compared
 from arxivclf.training import card, linear
@@ -53,19 +52,13 @@ if TYPE_CHECKING:
 _PACKAGES = ("arxivclf", "polars", "numpy", "scikit-learn")
 _OF_ENCODERS = ("torch", "transformers", "tokenizers")
 # Settings that an encoder alone heeds.
+# fmt: off
 _ENCODERS_ALONE = (
-    *("undersample", "epochs", "learning_rate", "batch_size", "max_tokens", "resume", "loss", "tune", "track"),
-    *("gate_risk", "device", "schedule", "warmup", "patience", "dropout", "precision", "compile"),
-    *(
-        "adam_betas",
-        "adam_epsilon",
-        "weight_decay",
-        "max_gradient_norm",
-        "focal_gamma",
-        "lora_rank",
-        "checkpoint_minutes",
-    ),
+    "undersample", "epochs", "learning_rate", "batch_size", "max_tokens", "resume", "loss", "tune", "track",
+    "gate_risk", "device", "schedule", "warmup", "patience", "dropout", "precision", "compile", "adam_betas",
+    "adam_epsilon", "weight_decay", "max_gradient_norm", "focal_gamma", "lora_rank", "checkpoint_minutes",
 )
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -89,9 +82,9 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     ModelError, DeviceError or MissingExtraError, and then leaves what was there as it was; a checkpoint stays.
     HubError comes before the training, or for a finished model that could not be pushed.
     """
-    first = is_first()
+    rank, processes = rank_and_count()
+    first, several = rank == 0, processes > 1
     watcher = (watcher if first else None) or Watcher()
-    several = os.environ.get("WORLD_SIZE", "1") != "1"
     if not settings.snapshots:
         raise UsageError("no dump to train on: name at least one snapshot, here or in arxivclf.toml")
     if several and STANDARD_INPUT in settings.snapshots:
@@ -164,11 +157,11 @@ class _Job:
             "validation": (settings.validation or "the validation split", dataset.validation),
             "test": ("the test split", dataset.test),
         }
+        thresholds = joint.thresholds
         judged = {
-            part: _Judged(source, papers, joint.logits[part], joint.calibrations, joint.decided_by)
+            part: _Judged(source, papers, joint.logits[part], joint.calibrations, thresholds, joint.decided_by)
             for part, (source, papers) in sides.items()
         }
-        thresholds = joint.thresholds
         info = ModelInfo(
             task=self._task,
             cleaning=settings.clean,
@@ -184,7 +177,7 @@ class _Job:
             files=[asdict(file) for file in dataset.files],
             metrics={
                 "training_loss": trained.history[trained.kept].training_loss if trained and trained.history else None,
-                **{part: one.metrics(thresholds) for part, one in judged.items()},
+                **{part: one.metrics() for part, one in judged.items()},
                 "alone": {
                     which: {
                         part: _alone(papers, logits[part], names, dataset.validation, logits["validation"])
@@ -204,8 +197,8 @@ class _Job:
         return TrainResult(
             self._folder,
             info,
-            judged["validation"].report(thresholds),
-            judged["test"].report(thresholds),
+            judged["validation"].report,
+            judged["test"].report,
             rejects.path if rejects.count else None,
         )
 
@@ -236,7 +229,7 @@ class _Job:
     def _write(
         self, folder: Path, info: ModelInfo, words: Linear | None, trained: Trained | None, test: _Judged
     ) -> None:
-        labels = test.labels(info.thresholds)
+        labels = test.labels()
         history: Sequence[Epoch] = trained.history if trained is not None else ()
         if words is not None:
             words.save(folder)
@@ -290,25 +283,27 @@ class _Judged:
     papers: Papers
     logits: Scores
     calibrations: Sequence[Calibration]
+    thresholds: Mapping[str, float]
     decided_by: str
 
     @cached_property
     def scores(self) -> Scores:
         return calibrated(self.logits, self.calibrations)
 
-    def report(self, thresholds: Mapping[str, float]) -> Report:
+    @cached_property
+    def report(self) -> Report:
         labels = []
-        for at, (name, threshold) in enumerate(thresholds.items()):
+        for at, (name, threshold) in enumerate(self.thresholds.items()):
             known = self._known(at)
             truth, scores = self.papers.truth[known, at] > 0.5, self.scores[known, at]
             labels.append(compared(name, truth, scores >= threshold, scores))
         return Report(self.source, tuple(labels))
 
-    def metrics(self, thresholds: Mapping[str, float]) -> dict[str, dict[str, float | None]]:
+    def metrics(self) -> dict[str, dict[str, float | None]]:
         """The figures of each label by name; the calibration error of the plain sigmoid beside that of the scores."""
         plain = calibrated(self.logits, [Calibration()] * len(self.calibrations))
         figures = {}
-        for at, one in enumerate(self.report(thresholds).labels):
+        for at, one in enumerate(self.report.labels):
             known = self._known(at)
             truth, scores = self.papers.truth[known, at] > 0.5, self.scores[known, at]
             figures[one.name] = one.confusion.as_dict() | {
@@ -318,12 +313,12 @@ class _Judged:
             }
         return figures
 
-    def labels(self, thresholds: Mapping[str, float]) -> pl.DataFrame:
+    def labels(self) -> pl.DataFrame:
         """The papers as `arxivclf label --no-gate` writes them."""
         truths = self.papers.frame.select(self.papers.answers).get_columns()
         decided = pl.Series([self.decided_by]).new_from_index(0, len(self.papers))
         hashes = hash_texts(self.papers.texts)
-        return Layout(thresholds, {}).table(self.papers.frame, hashes, self.scores, truths, decided)
+        return Layout(self.thresholds, {}).table(self.papers.frame, hashes, self.scores, truths, decided)
 
     def _known(self, label: int) -> Flags:
         """The papers whose truth is known."""
