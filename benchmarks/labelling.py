@@ -48,8 +48,8 @@ from turns import POOL, Ready, Side, serve
 from arxivclf import LabelSettings, Task
 from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.corpus.sources import Source
-from arxivclf.corpus.tasks import truth
 from arxivclf.corpus.text import compose
+from arxivclf.corpus.truths import truth
 from arxivclf.model.batches import pad
 from arxivclf.model.classifier import Model
 from arxivclf.model.compiled import quietly

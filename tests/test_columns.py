@@ -19,7 +19,8 @@ from arxivclf import LabelSettings, TrainSettings, label, train
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.ids import month_of, year_of
 from arxivclf.corpus.openalex import abstract_of
-from arxivclf.corpus.tasks import Task, truth
+from arxivclf.corpus.tasks import Task
+from arxivclf.corpus.truths import truth
 
 AI = Task.load(["ai"])
 
@@ -74,12 +75,12 @@ def test_a_column_without_a_date_hides_none_that_has_one(tmp_path: Path, form: s
 )
 @pytest.mark.parametrize("column", ["categories", "label"])
 def test_what_names_no_category_tells_nothing(column: str, written: str, positive: bool | None) -> None:
-    """As categories; as a label it may still be the name of another label."""
+    """As categories; as a label it may still be the name of another label, and an empty list has none of them."""
     columns = {
         name: pl.Series([written if name == column else None], dtype=pl.String) for name in ("label", "categories")
     }
     (found,) = truth(AI, pl.DataFrame(columns).rename({"categories": "listed"}))
-    named = column == "label" and written in ("n.a.", "unknown thing")
+    named = column == "label" and written in ("n.a.", "unknown thing", "[]")
     assert found[0] is (False if named else positive)
 
 

@@ -19,7 +19,7 @@ from arxivclf import Task, TrainSettings, report
 from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.rejects import RejectsFile
 from arxivclf.corpus.sources import resolve
-from arxivclf.corpus.tasks import truth
+from arxivclf.corpus.truths import truth
 from arxivclf.errors import DataError
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
@@ -284,9 +284,9 @@ def test_labels_however_many_a_paper_has(tmp_path: Path, form: str) -> None:
     found, reasons = read(write(tmp_path / f"dump.{form}", rows))
     assert reasons == []
     ai, cv, robotics = (series.to_list() for series in truth(Task.load(["ai", "cv", "robotics"]), found))
-    assert ai == [True, False, False, None, None]
-    assert cv == [True, False, False, None, None]
-    assert robotics == [False, True, False, None, None]
+    assert ai == [True, False, False, False, None]
+    assert cv == [True, False, False, False, None]
+    assert robotics == [False, True, False, False, None]
 
 
 def test_nested_columns_of_a_table_are_reported(cli: Callable[..., Result], tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from conftest import DATA, real_data
 
 from arxivclf import Task
-from arxivclf.corpus.tasks import built_in, truth
+from arxivclf.corpus.tasks import built_in
 from arxivclf.corpus.taxonomy import CATEGORIES, SAME_AS, nearest, spellings
+from arxivclf.corpus.truths import truth
 from arxivclf.errors import DataError, UsageError
 
 

@@ -19,8 +19,9 @@ from arxivclf.errors import DataError
 
 RAW = ("id", "title", "abstract", "text", "categories", "label", "year")
 PAPER = (*RAW, "created", "key", "listed", "row")
-# What may be a list as well as a text, and what then stands between its items: labels may have several words.
-LISTS = {"categories": " ", "label": ", "}
+# What may be a list as well as a text; what then stands between its items, for labels may have several words; and what
+# an empty one is, for a paper that has none of the labels says more than one of which nothing is said.
+LISTS = {"categories": (" ", ""), "label": (", ", "[]")}
 
 NO_ID, NUMERIC_ID, MALFORMED_ID = "no id", "numeric id", "malformed id"
 NOT_UTF8 = "not UTF-8"

@@ -10,20 +10,27 @@ from __future__ import annotations
 
 import polars as pl
 
-_PREFIX = r"^(?i:(?:oai:)?arxiv(?:\.org)?:|https?://(?:www\.|export\.)?arxiv\.org/(?:abs|pdf)/)"
+# As arXiv itself prints it, as a page, and as the DOI that arXiv gives it.
+_PREFIX = (
+    r"^(?i:(?:oai:)?arxiv(?:\.org)?:\s*|(?:https?://)?(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html)/"
+    r"|(?:doi:\s*|(?:https?://)?(?:dx\.)?doi\.org/)?10\.48550/arxiv\.)"
+)
 # From 0704 four digits follow the month, from 1501 five. (For \d polars takes the digits of every script.)
 _NEW = r"(?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.[0-9]{4}|(?:1[5-9]|[2-9][0-9])(?:0[1-9]|1[0-2])\.[0-9]{5}"
 _ARCHIVE = r"[a-z]+(?:-[a-z]+)?"
 _PAPER = rf"{_NEW}|{_ARCHIVE}(?:\.[A-Z]{{2}})?/[0-9]{{7}}"
-_VERSION = r"(?:v[1-9][0-9]*)?"
-_SOUND = rf"^({_PAPER}){_VERSION}(?:\.pdf)?$"
+_VERSION = r"(?:[vV][1-9][0-9]*)?"
+_SOUND = rf"^({_PAPER}){_VERSION}(?:\.pdf)?/?(?:[?#]\S*)?(?:\s*\[[A-Za-z.-]+\])?$"
+# White space, and what cannot be seen either.
+_AROUND = " \t\r\n\u00a0\u200b\ufeff"
 # An id as arXiv writes it, with its version or without.
-WRITTEN = rf"(?:{_PAPER}){_VERSION}"
+WRITTEN = rf"(?:{_PAPER})(?:v[1-9][0-9]*)?"
 # What is its own key.
 _KEY = rf"^(?:{_NEW}|{_ARCHIVE}/[0-9]{{7}})$"
 # The digits of year and month in a key.
 _MONTH = r"^(?:[a-z-]+/)?([0-9]{2})([0-9]{2})(?:[0-9]{3}|\.[0-9]{4,5})$"
-_NUMBER = r"^([0-9]{3,4}\.[0-9]{1,20})$"
+# A number that has lost zeros has none at its end.
+_NUMBER = r"^([0-9]{3,4}\.(?:[0-9]{0,19}[1-9]|[0-9]{4,5}))$"
 _FIRST_FIVE_DIGIT_MONTH = 1501
 # What is left of the digits of a float64 after the four of the month, in units of the last digit of the id, and more.
 _ROUNDING = 1e-4
@@ -42,7 +49,7 @@ def arxiv_key(paper_id: pl.Expr, created: pl.Expr, trust: bool = False) -> pl.Ex
     """
     # Nearly all are, and to take others apart is most of the work.
     plain = paper_id.str.contains(_KEY)
-    bare = pl.when(~plain).then(paper_id).str.strip_chars().str.replace(_PREFIX, "")
+    bare = pl.when(~plain).then(paper_id).str.strip_chars(_AROUND).str.replace(_PREFIX, "")
     sound = bare.str.extract(_SOUND, 1).str.replace(r"\.[A-Z]{2}/", "/")
     number = bare.str.extract(_NUMBER, 1).cast(pl.Float64)
     month = number.floor().cast(pl.Int32)
@@ -62,9 +69,15 @@ def arxiv_key(paper_id: pl.Expr, created: pl.Expr, trust: bool = False) -> pl.Ex
     )
 
 
+def possible_keys(papers: pl.DataFrame) -> pl.Series:
+    """The keys of papers (columns `id`, `created`, `key`), and after them those that their damaged ids may mean."""
+    likely = papers.select(arxiv_key(pl.col("id"), pl.col("created"), trust=True)).to_series()
+    return pl.concat([papers.get_column("key"), likely.filter(likely != papers.get_column("key"))])
+
+
 def count_restored(papers: pl.DataFrame) -> int:
     """How many papers (columns `id`, `key`) have an id that lost its form on the way, and was told by its date."""
-    bare = pl.col("id").str.strip_chars().str.replace(_PREFIX, "")
+    bare = pl.col("id").str.strip_chars(_AROUND).str.replace(_PREFIX, "")
     lost = bare.str.contains(_NUMBER) & ~bare.str.contains(_SOUND) & pl.col("key").str.contains(_SOUND)
     return int(papers.select(lost.sum()).item())
 

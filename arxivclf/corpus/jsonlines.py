@@ -142,8 +142,11 @@ def _as_text(name: str, value: Any, columns: Columns) -> tuple[str | None, str |
         except ValueError as error:
             return None, str(error)
     if name in LISTS and isinstance(value, list):
+        between, empty = LISTS[name]
+        if not value:
+            return empty, None
         value = [_said(one) for one in value if one not in (None, "")]
-        return (LISTS[name].join(value) if all(value) else None), None
+        return (between.join(value) if all(value) else None), None
     if name in ("title", "abstract", "text") and not isinstance(value, int | float):
         return None, f"{columns.names[name]} is no text"
     # A paper of which nothing is told is a paper all the same.

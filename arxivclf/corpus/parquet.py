@@ -164,7 +164,7 @@ def _frame(table: pl.DataFrame, columns: Columns, before: int, faults: pl.Series
             series[name], spelled = _abstracts(column)
             faults = _first(faults, ~spelled, "abstract_inverted_index is no index of words")
         elif name in LISTS and isinstance(column.dtype, pl.List | pl.Array) and not column.dtype.inner.is_nested():
-            series[name] = column.cast(pl.List(pl.String)).list.join(LISTS[name], ignore_nulls=True)
+            series[name] = joined(column, *LISTS[name])
         elif column.dtype.is_nested():
             series[name] = nothing
             # A paper of which nothing is told is a paper all the same.
@@ -177,6 +177,13 @@ def _frame(table: pl.DataFrame, columns: Columns, before: int, faults: pl.Series
     kept = {kept_column(name): table.get_column(name) for name in columns.kept}
     rows = pl.int_range(before + 1, before + 1 + len(table), eager=True)
     return pl.DataFrame({"row": rows, **series, "fault": faults, **kept})
+
+
+def joined(column: pl.Series, between: str, empty: str) -> pl.Series:
+    """Lists as text, what is in them with `between` between, and those that are `empty` as that."""
+    lists = column.cast(pl.List(pl.String))
+    text = pl.when(lists.list.len() == 0).then(pl.lit(empty)).otherwise(lists.list.join(between, ignore_nulls=True))
+    return pl.select(text).to_series().rename(column.name)
 
 
 def _first(faults: pl.Series, where: pl.Series, fault: str) -> pl.Series:

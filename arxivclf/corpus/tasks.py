@@ -12,25 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from arxivclf.corpus.taxonomy import CATEGORIES, nearest, spellings
+from arxivclf.corpus.taxonomy import nearest, spellings
 from arxivclf.errors import DataError, UsageError
 
-if TYPE_CHECKING:
-    import polars as pl
-
-# What stands between the categories of a paper: blanks, on arXiv; and what else a table may part them by.
-_BETWEEN = r"""[\s,;|"'\[\]]"""
-# What may be a category, of arXiv's future or of others.
-_DOTTED = r"[a-z-]+\.[a-z-]{2,}"
-# Around one of several names in a column of labels; names of other makers may have blanks in them.
-_BEFORE, _AFTER = r"""[,;|\['"]\s*""", r"""\s*[,;|\]'"]"""
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _COLUMNS_OF_ALL_LABELS = {"id", "created", "categories", "decided_by", "text_hash"}
-TRUE_WORDS = ["true", "t", "yes", "y", "1", "1.0", "positive"]
-FALSE_WORDS = ["false", "f", "no", "n", "0", "0.0", "negative"]
-NO_WORDS = ["nan", "none", "null", "na", "n/a", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -99,58 +87,6 @@ def built_in() -> Task:
     """All built-in labels as one task."""
     path = Path(__file__).with_name("tasks.toml")
     return Task.from_dict(tomllib.loads(path.read_text(encoding="utf-8-sig")), path.name)
-
-
-def truth(task: Task, papers: pl.DataFrame) -> list[pl.Series]:
-    """Whether each paper is positive in each label of `task`: one boolean series a label, null where nobody says.
-
-    A paper has its `label` or the categories in `listed`, never both. A label is a yes or no (a boolean, 0 and 1, or a
-    word for it), which answers a task of one label; or categories; or the name of the one label that is true. Numbers
-    other than 0 and 1 say nothing.
-    """
-    return papers.select(_said(label, task).alias(label.name) for label in task.labels).get_columns()
-
-
-def _said(label: Label, task: Task) -> pl.Expr:
-    import polars as pl
-
-    said = pl.col("label").str.strip_chars()
-    word = said.str.to_lowercase()
-    yes, no = word.is_in(TRUE_WORDS), word.is_in(FALSE_WORDS)
-    # Which of several labels a bare yes or no would answer, nobody can tell.
-    answer = pl.when(yes | no).then(yes) if len(task.labels) == 1 else pl.when(yes | no).then(None)
-    silent = ~word.str.contains(r"\w") | word.is_in(NO_WORDS) | word.str.contains(r"^[+-]?[0-9.]+(?:e[+-]?[0-9]+)?$")
-    by_label = (
-        answer.when(silent)
-        .then(None)
-        .when(~_are_categories(said))
-        .then(word.str.contains(rf"(?:^|{_BEFORE}){re.escape(label.name.lower())}(?:{_AFTER}|$)"))
-    )
-    if not label.categories:
-        return by_label
-    listed = pl.coalesce(pl.col("listed"), pl.when(_are_categories(said)).then(said))
-    of_label = _among(map(re.escape, label.spellings()))
-    # Where nothing looks like a category, as in "nan", nobody says what the paper is about.
-    told = listed.str.contains(of_label) | pl.when(listed.str.contains(_among([*_known(), _DOTTED]))).then(False)
-    return pl.coalesce(by_label, told)
-
-
-def _are_categories(said: pl.Expr) -> pl.Expr:
-    """Whether all that a label says are categories, one of them at least of arXiv."""
-    one = rf"(?:{'|'.join([*_known(), _DOTTED])})"
-    return said.str.contains(_among(_known())) & said.str.contains(
-        rf"(?i)^{_BETWEEN}*{one}(?:{_BETWEEN}+{one})*{_BETWEEN}*$"
-    )
-
-
-@cache
-def _known() -> list[str]:
-    return [re.escape(name) for name in sorted(CATEGORIES)]
-
-
-def _among(names: Iterable[str]) -> str:
-    """A pattern for any of these among categories; arXiv's differ in more than capitals."""
-    return rf"(?i)(?:^|{_BETWEEN})(?:{'|'.join(names)})(?:{_BETWEEN}|$)"
 
 
 def _built_in(name: str) -> Label:

@@ -17,6 +17,8 @@ from arxivclf.config import LabelSettings
 from arxivclf.corpus.rejects import Reject, in_words, rejects_at
 from arxivclf.corpus.repeats import Repeats
 from arxivclf.corpus.snapshot import Snapshot
+from arxivclf.corpus.tasks import Task
+from arxivclf.corpus.truths import Wording
 from arxivclf.errors import DataError
 from arxivclf.labelling.ahead import ahead
 from arxivclf.labelling.parts import Parts
@@ -30,7 +32,7 @@ Place = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Census:
-    """What the first pass found: the papers of each chunk, rejects by reason, and repeated ids.
+    """What the first pass found: the papers of each chunk, rejects by reason, repeated ids, and how labels are worded.
 
     With it any chunk can be labelled without those before it: where its papers stand among all, and how many of a
     `limit` are left for it.
@@ -39,6 +41,7 @@ class Census:
     papers: Sequence[int]
     reasons: Mapping[str, int]
     repeats: Repeats | None
+    wording: Wording
     limit: int | None
 
     @property
@@ -86,6 +89,8 @@ class Census:
                     rejects = rejects + chunk.reject(papers.filter(repeated).get_column("row").to_list(), REPEATED)
                     rejects = sorted(rejects, key=lambda reject: reject.row)
                     papers = papers.filter(~repeated)
+            if len(papers):
+                papers = self.wording.understood(papers)
             if self.limit is not None:
                 papers = papers.head(self.papers_of(chunk.number))
                 if len(papers) and self._taken[chunk.number + 1] == self.limit:
@@ -97,10 +102,11 @@ class Census:
 
 
 def take_census(
-    snapshot: Snapshot, settings: LabelSettings, folder: Path, watcher: Watcher, wanted: threading.Event
+    snapshot: Snapshot, task: Task, settings: LabelSettings, folder: Path, watcher: Watcher, wanted: threading.Event
 ) -> Census:
     """Read the dump once; `folder` is for hashes too many for memory. KeyboardInterrupt once a stop is `wanted`."""
     papers: list[int] = []
+    wording = Wording(task)
     reasons: dict[str, int] = {}
 
     def keys() -> Iterator[pl.Series]:
@@ -111,6 +117,7 @@ def take_census(
                 reasons[reason] = reasons.get(reason, 0) + count
             watcher.advance(len(chunk.papers), chunk.share, rejects=sum(reasons.values()))
             if len(chunk.papers):
+                wording.add(chunk.papers)
                 yield chunk.papers.get_column("key")
 
     with watcher.stage("Counting"):
@@ -120,7 +127,7 @@ def take_census(
                 pass
         else:
             repeats = Repeats.find(keys(), folder)
-    return Census(papers, reasons, repeats, settings.limit)
+    return Census(papers, reasons, repeats, wording, settings.limit)
 
 
 def refuse_wrong_file(

@@ -15,13 +15,15 @@ import numpy as np
 import polars as pl
 
 from arxivclf.corpus.columns import Naming
+from arxivclf.corpus.ids import arxiv_key
 from arxivclf.corpus.parquet import settle_frame
 from arxivclf.corpus.repeats import Repeats
 from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.snapshot import Snapshot
 from arxivclf.corpus.sources import fetch, resolve
-from arxivclf.corpus.tasks import Task, truth
+from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import compose, hash_texts
+from arxivclf.corpus.truths import Wording, truth
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.reuse import Reuse
 from arxivclf.model.classifier import Model
@@ -70,6 +72,11 @@ class Classifier:
         return cls(models)
 
     @property
+    def task(self) -> Task:
+        """All labels as one task: a bare yes or no that answers one label answers none of several."""
+        return Task(tuple(label for model in self.models for label in model.task.labels))
+
+    @property
     def thresholds(self) -> dict[str, float]:
         """The thresholds of all labels, in the order of their columns."""
         return {name: threshold for model in self.models for name, threshold in model.thresholds.items()}
@@ -111,7 +118,12 @@ class Classifier:
 
     def count_seen(self, papers: pl.DataFrame) -> dict[str, int]:
         """How many papers models have seen in training, as `Seen.count` has them: any of the models, if several."""
-        return self._seen.count(papers.get_column("key")) if self._seen is not None else {}
+        if self._seen is None:
+            return {}
+        # What a damaged id may mean counts where no date tells.
+        likely = arxiv_key(pl.col("id"), pl.col("created"), trust=True)
+        keys = papers.select(pl.coalesce(pl.when(pl.col("created").is_null()).then(likely), "key")).to_series()
+        return self._seen.count(keys)
 
     @cached_property
     def _seen(self) -> Seen | None:
@@ -135,8 +147,7 @@ class Classifier:
             scores[~prepared.known, first:last] = model.scores(logits, undecided, token_ids, steps.advance)
             by_encoder[~prepared.known] |= undecided
             first = last
-        # Of all at once: a bare yes or no that answers one label answers none of several.
-        truths = truth(Task(tuple(label for model in self.models for label in model.task.labels)), prepared.papers)
+        truths = truth(self.task, prepared.papers)
         by_whom = pl.when("known").then(pl.lit(BY_REUSE)).when("encoder").then(pl.lit(BY_ENCODER))
         flags = pl.DataFrame({"known": prepared.known, "encoder": by_encoder})
         decided = flags.select(by_whom.otherwise(pl.lit(BY_GATE))).to_series()
@@ -175,12 +186,14 @@ class Classifier:
                 where = f"{first.source} {first.unit} {first.row}"
                 raise DataError(f"{where}: {first.reason}; {len(rejects):,} such rows in all")
             repeats = Repeats.find((chunk.get_column("key") for chunk in chunks), Path(folder))
-        layout = Layout(self.thresholds, kept)
+        layout, wording = Layout(self.thresholds, kept), Wording(self.task)
+        for chunk in chunks:
+            wording.add(chunk)
         tables, place = [layout.schema().to_frame()], 0
         for chunk in chunks:
             repeated = pl.Series(repeats.among(place, len(chunk)))
             place += len(chunk)
-            tables.append(self.finish(self.prepare(chunk.filter(~repeated)), layout))
+            tables.append(self.finish(self.prepare(wording.understood(chunk).filter(~repeated)), layout))
         return pl.concat(tables)
 
 

@@ -15,6 +15,7 @@ from arxivclf.corpus.columns import Naming
 from arxivclf.corpus.rejects import rejects_at
 from arxivclf.corpus.snapshot import Snapshot, stem
 from arxivclf.corpus.sources import fetch, is_remote, resolve
+from arxivclf.corpus.tasks import Label, Task
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling import job as jobs
 from arxivclf.labelling.census import refuse_wrong_file, take_census
@@ -84,8 +85,11 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
             parts.begin(job)
         watcher.say(facts.told)
         wanted = stack.enter_context(stopping())
-        census = take_census(snapshot, settings, folder, watcher, wanted)
+        task = Task(tuple(Label(name, name, tuple(categories)) for name, categories in facts.categories.items()))
+        census = take_census(snapshot, task, settings, folder, watcher, wanted)
         refuse_wrong_file(snapshot, census, settings, rejects, parts)
+        if told := census.wording.told():
+            watcher.say(f"{told[0].upper()}{told[1:]}")
         mine = shard.of_chunks(census.chunks) if shard is not None else range(census.chunks)
         todo = frozenset(mine).difference(parts.done if parts is not None else ())
         papers_now = sum(map(census.papers_of, todo))

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from arxivclf.corpus.columns import LISTS
 from arxivclf.corpus.ids import arxiv_key
+from arxivclf.corpus.parquet import joined
 from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.snapshot import BROKEN, is_parquet, unpacked
 from arxivclf.corpus.sources import Source
-from arxivclf.corpus.tasks import FALSE_WORDS, NO_WORDS, TRUE_WORDS
+from arxivclf.corpus.truths import yes_no_or_nothing
 from arxivclf.errors import DataError, ModelError, UsageError, one_line
 from arxivclf.reporting.made import Made
 
@@ -107,8 +109,9 @@ class LabelsFile:
         """Labels or truths as booleans, however a table writes them: 0 and 1, or a word for yes or no."""
         if column.dtype == pl.Boolean:
             return column
-        said = column.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase().str.strip_suffix(".0")
-        yes, no, none = (said.is_in(list(words)) for words in (TRUE_WORDS, FALSE_WORDS, (*NO_WORDS, "")))
+        said = column.cast(pl.String, strict=False)
+        answers = dict(zip(("yes", "no", "none"), yes_no_or_nothing(pl.col("said")), strict=True))
+        yes, no, none = said.to_frame("said").select(**answers).get_columns()
         strange = said.filter(~(yes | no | none))
         if len(strange):
             raise DataError(
@@ -260,12 +263,12 @@ def _separator(content: bytes) -> str:
 
 
 def _as_text(column: pl.Series) -> pl.Series:
-    """A column of bytes, lists or records as text, the items of a list with blanks between; any other as it is."""
+    """A column of bytes, lists or records as text, the items of a list with commas between; any other as it is."""
     if column.dtype == pl.Binary:
         said = [None if value is None else value.decode("utf-8", "replace") for value in column.to_list()]
         return pl.Series(column.name, said, pl.String)
     if isinstance(column.dtype, pl.List) and not column.dtype.inner.is_nested():
-        return column.cast(pl.List(pl.String)).list.join(" ", ignore_nulls=True)
+        return joined(column, *LISTS.get(column.name, LISTS["label"]))
     if column.dtype.is_nested():
         said = [None if value is None else json.dumps(value, default=str) for value in column.to_list()]
         return pl.Series(column.name, said, pl.String)

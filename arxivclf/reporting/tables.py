@@ -101,11 +101,19 @@ def label_tables(label: LabelReport, drawing: Drawing | None = None) -> Iterator
 
 
 def _told_of_match(match: Match) -> str:
-    """How labels and a file of truth go together, in a line."""
-    return (
+    """How labels and a file of truth go together, in a line, and in others what of the truth is in doubt."""
+    lines = [
         f"Truth from {_shown(match.source)}: {match.papers:,} papers in both,"
         f" {match.labels_alone:,} in the labels alone, {match.truth_alone:,} in the truth alone"
-    )
+    ]
+    if match.silent:
+        lines.append(f"Of {match.silent:,} of the papers in both it says nothing; they count for no figure")
+    if match.not_understood:
+        lines.append(_shown(f"In it, {match.not_understood}"))
+    if match.repeated:
+        differ = f", in {match.contradictory:,} of these with another answer" if match.contradictory else ""
+        lines.append(f"It has {match.repeated:,} of them more than once{differ}; the last row counts")
+    return "\n".join(lines)
 
 
 def _told_of_seen(counts: Mapping[str, int]) -> str:

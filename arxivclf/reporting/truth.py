@@ -17,7 +17,8 @@ from arxivclf.corpus.jsonlines import parsed
 from arxivclf.corpus.rejects import in_words
 from arxivclf.corpus.snapshot import Snapshot, is_parquet, lines_of
 from arxivclf.corpus.sources import Source, fetch, resolve
-from arxivclf.corpus.tasks import Label, Task, built_in, truth
+from arxivclf.corpus.tasks import Label, Task, built_in
+from arxivclf.corpus.truths import Wording, truth
 from arxivclf.errors import DataError
 from arxivclf.reporting.table import KEY, TEST_LABELS, LabelsFile, alike, keyed
 
@@ -27,12 +28,20 @@ _FIRST_LINES = 100
 
 @dataclass(frozen=True)
 class Match:
-    """How labels and a file of truth go together: the papers in both, and those in one of them alone."""
+    """How labels and a file of truth go together: the papers in both, and those in one of them alone.
+
+    Of those in both `silent` are told nothing of, `repeated` are told of in several rows, and in `contradictory` of
+    these the rows differ; `not_understood` says in words which labels say nothing, "" where all do.
+    """
 
     source: str
     papers: int
     labels_alone: int
     truth_alone: int
+    silent: int = 0
+    repeated: int = 0
+    contradictory: int = 0
+    not_understood: str = ""
 
 
 def with_truth(
@@ -45,20 +54,22 @@ def with_truth(
     """The table with the columns `<name>_truth` and, where the file has it, `title`, of the papers of the same id.
 
     `table` has `id` and may have `created`, which tells damaged ids. Ids of arXiv are the same in all their spellings;
-    of several rows of one paper the last tells its truth. A label is told from a column `<name>_truth`, or else from
-    `categories`, where those that make it true are given or built in, or from a column `label`; `naming` is what the
-    file calls its columns. Raises DataError where no id is in both, or where no label's truth is told.
+    of several rows of one paper that tell it the last does. A label is told from a column that `naming` names, from a
+    column `<name>_truth`, from `categories`, where those that make it true are given or built in, or from a column
+    `label`, in this order. Raises DataError where no id is in both, or where no label's truth is told.
     """
-    own, told = alike(keyed(table), keyed(_told(path, _task(names, categories or {}), naming)))
-    told = told.drop("id", "created", strict=False).unique(KEY, keep="last", maintain_order=True)
+    found, wording = _told(path, _task(names, categories or {}), naming)
+    own, told = alike(keyed(table), keyed(found))
     columns = [f"{name}_truth" for name in names]
-    silent = [name for name, column in zip(names, columns, strict=True) if not told.get_column(column).count()]
-    if len(silent) == len(names):
+    if all(not told.get_column(column).count() for column in columns):
         alone = "" if len(names) == 1 else ", which is for one label: name it with --label"
-        raise DataError(
-            f"--truth {path}: tells no truth for {', '.join(names)}; it takes categories for a built-in task, or a"
-            f" column {columns[0]}, or a column label{alone}"
-        )
+        takes = f"it takes categories for a built-in task, or a column {columns[0]}, or a column label{alone}"
+        raise DataError(f"--truth {path}: tells no truth for {', '.join(names)}; {wording or takes}")
+    answered = told.filter(pl.any_horizontal(pl.col(columns).is_not_null()))
+    rows = answered.group_by(KEY).agg(pl.len(), differ=pl.any_horizontal(pl.col(columns).drop_nulls().n_unique() > 1))
+    # Rows that tell nothing come first, for of each paper the last is taken.
+    told = pl.concat([told.filter(~pl.any_horizontal(pl.col(columns).is_not_null())), answered])
+    told = told.drop("id", "created", strict=False).unique(KEY, keep="last", maintain_order=True)
     own = own.drop(*columns, strict=False)
     if "title" in told.columns:
         own = own.drop("title", strict=False)
@@ -72,7 +83,19 @@ def with_truth(
         )
     seen = own.get_column(KEY).unique().implode()
     unlabelled = int(told.select((~pl.col(KEY).is_in(seen)).sum()).item())
-    return both.drop(KEY, "there"), Match(path, matched, len(own) - matched, unlabelled)
+    silent = int(both.select((pl.col("there") & pl.all_horizontal(pl.col(columns).is_null())).sum()).item())
+    again = rows.filter((pl.col("len") > 1) & pl.col(KEY).is_in(seen))
+    match = Match(
+        path,
+        matched,
+        len(own) - matched,
+        unlabelled,
+        silent,
+        repeated=len(again),
+        contradictory=int(again.get_column("differ").sum()),
+        not_understood=wording,
+    )
+    return both.drop(KEY, "there"), match
 
 
 def _task(names: Sequence[str], categories: Mapping[str, Sequence[str]]) -> Task:
@@ -86,8 +109,9 @@ def _task(names: Sequence[str], categories: Mapping[str, Sequence[str]]) -> Task
     )
 
 
-def _told(path: str, task: Task, naming: Naming) -> pl.DataFrame:
-    """The `id`, `created` if known, the truth of each label and, where it is there, the title of each paper."""
+def _told(path: str, task: Task, naming: Naming) -> tuple[pl.DataFrame, str]:
+    """The `id`, `created` if known, the truth of each label and, where it is there, the title of each paper; and which
+    labels say nothing, in words."""
     if not Path(path).exists() or (Path(path).is_dir() and not (Path(path) / TEST_LABELS).exists()):
         return _of_dump(path, task, naming)
     truths, texts = (
@@ -114,24 +138,31 @@ def _columns(path: Path) -> set[str]:
         return set()
 
 
-def _of_table(table: LabelsFile, task: Task, naming: Naming) -> pl.DataFrame:
+def _of_table(table: LabelsFile, task: Task, naming: Naming) -> tuple[pl.DataFrame, str]:
     columns = [f"{name}_truth" for name in task.names]
     found = Columns.recognise(table.columns, replace(naming, texts=False), (), f"--truth {table.path}")
     paper_id, categories, label = str(found.names["id"]), found.names["categories"], found.names["label"]
-    wanted = dict.fromkeys(("created", "title", categories, label, *columns))
+    written = [] if found.named else [name for name in columns if name in table.columns]
+    wanted = dict.fromkeys(("created", "title", categories, label, *written))
     there = [name for name in wanted if name is not None and name in table.columns and name != paper_id]
-    frame = table.read([paper_id, *there], columns).rename({paper_id: "id"})
+    frame = table.read([paper_id, *there], written).rename({paper_id: "id"})
     nothing = pl.lit(None, pl.String)
     told = (pl.col(name).cast(pl.String) if name in there else nothing for name in (label, categories))
     said, listed = found.telling(*told)
-    papers = frame.with_columns(listed=listed, label=said)
-    answers = [series.rename(f"{series.name}_truth") for series in truth(task, papers)]
-    own = frame.select(column for column in columns if column in there)
+    answers, wording = _answers(task, frame.with_columns(listed=listed, label=said))
     papers = frame.select("id", *(name for name in ("created", "title") if name in there))
-    return papers.hstack([own.get_column(one.name) if one.name in own.columns else one for one in answers])
+    return papers.hstack([frame.get_column(one.name) if one.name in written else one for one in answers]), wording
 
 
-def _of_dump(path: str, task: Task, naming: Naming) -> pl.DataFrame:
+def _answers(task: Task, papers: pl.DataFrame) -> tuple[list[pl.Series], str]:
+    """The truth of each label, as `<name>_truth`, and which labels say nothing, in words."""
+    wording = Wording(task)
+    wording.add(papers)
+    answers = [series.rename(f"{series.name}_truth") for series in truth(task, wording.understood(papers))]
+    return answers, wording.told()
+
+
+def _of_dump(path: str, task: Task, naming: Naming) -> tuple[pl.DataFrame, str]:
     parts = []
     rejects: Counter[str] = Counter()
     # With a column that is named no id is a reject: what a damaged one means may be told by the labels.
@@ -140,10 +171,10 @@ def _of_dump(path: str, task: Task, naming: Naming) -> pl.DataFrame:
         sources = tuple(fetch(resolve((path,)), Path(folder)))
         for chunk in Snapshot(sources, named).chunks():
             rejects.update(row.reason for row in chunk.rejects)
-            if not len(chunk.papers):
-                continue
-            answers = [series.rename(f"{series.name}_truth") for series in truth(task, chunk.papers)]
-            parts.append(chunk.papers.select("id", "created", "title").hstack(answers))
+            if len(chunk.papers):
+                parts.append(chunk.papers.select("id", "created", "title", "label", "listed"))
     if not parts:
         raise DataError(f"--truth {path}: no paper in it" + (f": {in_words(rejects)}" if rejects else ""))
-    return pl.concat(parts)
+    papers = pl.concat(parts)
+    answers, wording = _answers(task, papers)
+    return papers.drop("label", "listed").hstack(answers), wording

@@ -16,13 +16,14 @@ import xxhash
 from arxivclf.config import TrainSettings
 from arxivclf.corpus import splits
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.ids import arxiv_key, count_restored, month_of
+from arxivclf.corpus.ids import arxiv_key, count_restored, month_of, possible_keys
 from arxivclf.corpus.rejects import RejectsFile, in_words
 from arxivclf.corpus.snapshot import Chunk, Snapshot
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
 from arxivclf.corpus.splits import TEST, TRAIN, VALIDATION
-from arxivclf.corpus.tasks import Label, Task, truth
+from arxivclf.corpus.tasks import Label, Task
 from arxivclf.corpus.text import compose, hash_texts
+from arxivclf.corpus.truths import Wording, truth
 from arxivclf.errors import DataError, UsageError
 from arxivclf.model.folder import NO_BASE
 from arxivclf.progress import Watcher
@@ -30,6 +31,8 @@ from arxivclf.progress import Watcher
 WEAK = "weak_negatives"
 
 _COLUMN = "label:"
+# Of papers whose label is a word that may say nothing.
+_OTHER = "other words"
 
 _COLUMNS = ("id", "key", "created", "year", "categories", "title", "abstract", "text")
 
@@ -64,8 +67,8 @@ class Papers:
 
     @property
     def keys(self) -> pl.Series:
-        """Their ids in the one spelling."""
-        return self.frame.get_column("key")
+        """Their ids in the one spelling, and those that damaged ones may mean."""
+        return possible_keys(self.frame)
 
     @property
     def truth(self) -> Truths:
@@ -163,7 +166,7 @@ class _Collection:
         chosen, validation = chosen.filter(~left_out), None
         if settings.validation is not None:
             validation = self._to_validate(settings.validation, left_out)
-            shared = pl.col("key").is_in(_keys_of(validation).implode())
+            shared = _one_of(validation)
             self._counts["shared_with_validation"] = int(chosen.select(shared.sum()).item())
             chosen = chosen.filter(~shared)
         by_side, teaching = self._sides(chosen, validation)
@@ -198,7 +201,7 @@ class _Collection:
     def _of_dump(self) -> tuple[pl.DataFrame, pl.Series]:
         """The papers that may be taken, each once, with their truth; and the hashes of the keys of all in the dump."""
         settings, counts = self._settings, self._counts
-        kept = pl.DataFrame()
+        kept, wording, others = pl.DataFrame(), Wording(self._task), 0
         known_keys: list[pl.Series] = []
         all_keys: list[pl.Series] = []
         for chunk in self._read("the dump", settings.snapshots, Naming.of(settings)):
@@ -208,8 +211,10 @@ class _Collection:
             all_keys.append(papers.get_column("key").hash())
             recent = papers.filter(pl.col("year").fill_null(settings.since) >= settings.since)
             counts["before_since"] += len(papers) - len(recent)
-            known = _with_truth(recent, self._task)
+            wording.add(papers)
+            known = _with_truth(recent.with_columns(wording.other().alias(_OTHER)), self._task)
             counts["without_truth"] += len(recent) - len(known)
+            others += int(known.get_column(_OTHER).sum())
             known_keys.append(known.get_column("key").hash())
             known = known.with_columns(splits.sample_order(known.get_column("key"), settings.seed))
             if settings.sample is not None:
@@ -217,8 +222,14 @@ class _Collection:
             kept = pl.concat([kept, known]) if len(kept) else known
             if settings.max_papers is not None and len(kept) > 2 * settings.max_papers:
                 kept = _lowest(kept, settings.max_papers)
+        if not wording.others_say_no and others:
+            # Only the whole dump shows how it is worded.
+            kept = kept.filter(~pl.col(_OTHER))
+            counts["without_truth"] += others
+            self._watcher.say(_sentence(wording.told()))
         if not len(kept):
-            raise DataError(_nothing_left(settings, counts, self._rejects))
+            raise DataError(_nothing_left(settings, counts, self._rejects, wording.told()))
+        kept = kept.drop(_OTHER)
         every_key = pl.concat(known_keys)
         counts["repeats"] = len(every_key) - every_key.n_unique()
         chosen = _last_of_each(kept) if settings.max_papers is None else _lowest(kept, settings.max_papers)
@@ -231,7 +242,7 @@ class _Collection:
         papers = self._papers_of("what is left out", self._settings.exclude, _of_ids(self._settings))
         if papers is None:
             raise DataError(f"{self._settings.exclude}: no paper in it to leave out")
-        left_out = pl.col("key").is_in(_keys_of(papers).implode())
+        left_out = _one_of(papers)
         self._counts["excluded"] = int(chosen.select(left_out.sum()).item())
         return left_out
 
@@ -241,10 +252,19 @@ class _Collection:
         if settings.validation_label is not None:
             task = Task((_label_named(task, settings.validation_label),))
         papers = self._papers_of("the validation set", path, Naming.of(settings, if_there=True))
-        known = None if papers is None else _last_of_each(_with_truth(papers, task)).filter(~left_out)
-        if known is None or not len(known):
-            outside = f" outside {settings.exclude}" if papers is not None and settings.exclude is not None else ""
-            raise DataError(f"{path}: no paper with a truth for {', '.join(self._task.names)}{outside}")
+        if papers is None:
+            raise DataError(f"{path}: no paper in it to validate on")
+        wording = Wording(task)
+        wording.add(papers)
+        if told := wording.told():
+            self._watcher.say(f"{path}: {told}")
+        known = _last_of_each(_with_truth(wording.understood(papers), task)).filter(~left_out)
+        if not len(known):
+            outside = f" outside {settings.exclude}" if settings.exclude is not None else ""
+            several = ""
+            if len(task.names) > 1 and papers.get_column("label").null_count() < len(papers):
+                several = "; a yes or no answers one label: validation_label, in the settings file, says which"
+            raise DataError(f"{path}: no paper with a truth for {', '.join(task.names)}{outside}{several}")
         return known
 
     def _sides(
@@ -315,13 +335,18 @@ def _of_ids(settings: TrainSettings) -> Naming:
     return Naming(settings.id_column or "id", if_there=True, texts=False)
 
 
-def _keys_of(papers: pl.DataFrame) -> pl.Series:
-    """The keys of papers that must not be trained on, and those that a damaged id of theirs may mean.
+def _one_of(papers: pl.DataFrame) -> pl.Expr:
+    """Which papers of any file are, or may be by what damaged ids mean, among these, which must not be trained on.
 
     A paper too few in training does no harm.
     """
-    likely = papers.select(arxiv_key(pl.col("id"), pl.col("created"), trust=True)).to_series()
-    return pl.concat([papers.get_column("key"), likely.drop_nulls()])
+    keys = possible_keys(papers).implode()
+    likely = arxiv_key(pl.col("id"), pl.col("created"), trust=True)
+    return pl.col("key").is_in(keys) | likely.is_in(keys).fill_null(False)
+
+
+def _sentence(told: str) -> str:
+    return told[0].upper() + told[1:]
 
 
 def _label_named(task: Task, name: str) -> Label:
@@ -340,7 +365,8 @@ def _described(role: str, source: Source, papers: int) -> DataFile:
 def _with_truth(papers: pl.DataFrame, task: Task) -> pl.DataFrame:
     """The papers whose truth is known for every label, with a boolean column for each."""
     answers = [series.rename(_column(series.name)) for series in truth(task, papers)]
-    return papers.select(_COLUMNS).hstack(answers).drop_nulls([series.name for series in answers])
+    columns = [*_COLUMNS, *({_OTHER} & {*papers.columns})]
+    return papers.select(columns).hstack(answers).drop_nulls([series.name for series in answers])
 
 
 def _column(label_name: str) -> str:
@@ -404,7 +430,7 @@ def _check_classes(side: str, papers: Papers) -> None:
             )
 
 
-def _nothing_left(settings: TrainSettings, counts: Mapping[str, int], rejects: RejectsFile) -> str:
+def _nothing_left(settings: TrainSettings, counts: Mapping[str, int], rejects: RejectsFile, told: str) -> str:
     kept = f", see {rejects.path}" if rejects.path is not None else ""
     reasons = [f"{rejects.count:,} rejected ({in_words(rejects.reasons)}{kept})"] if rejects.count else []
     reasons += [
@@ -415,6 +441,7 @@ def _nothing_left(settings: TrainSettings, counts: Mapping[str, int], rejects: R
         )
         if counts[name]
     ]
+    reasons += [told] if told else []
     if not reasons and counts["papers"]:
         reasons.append(f"none of {counts['papers']:,} is in the sample")
     return f"no papers to train on in {', '.join(settings.snapshots)}: {', '.join(reasons) or 'none there'}"

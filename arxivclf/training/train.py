@@ -209,7 +209,7 @@ class _Job:
         before = Seen.read(self._encoding.base) if self._encoding is not None else None
         if before is None:
             return own, 0
-        if met := int(before.among(dataset.test.keys).sum()):
+        if met := int(before.among(dataset.test.frame.get_column("key")).sum()):
             self._watcher.say(
                 f"{self._settings.base} has seen {met:,} of {len(dataset.test):,} test papers in its own training,"
                 " which flatters their figures"
