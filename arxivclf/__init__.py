@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from arxivclf.config import LabelSettings, TrainSettings
     from arxivclf.corpus.tasks import Task
+    from arxivclf.errors import ArxivclfError
     from arxivclf.labelling.classifier import Classifier
     from arxivclf.labelling.run import label
     from arxivclf.model.hub import push
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from arxivclf.training.train import train
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "LabelSettings", "Task", "TrainSettings", "label", "push", "report", "train"]
+__all__ = ["ArxivclfError", "Classifier", "LabelSettings", "Task", "TrainSettings", "label", "push", "report", "train"]
 
 _HOMES = {
+    "ArxivclfError": "arxivclf.errors",
     "Classifier": "arxivclf.labelling.classifier",
     "LabelSettings": "arxivclf.config",
     "Task": "arxivclf.corpus.tasks",

@@ -20,6 +20,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises DataError where it cannot be written.
     """
+    # Where the name is a link, what it leads to is written.
+    path = Path(os.path.realpath(path))
     # One name for all who write it, so that what a killed process leaves is written over by the next.
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:

@@ -85,7 +85,7 @@ def test_labels_by_a_model_of_one_label(cli: Callable[..., Result], alone: str) 
     path = dump(["yes", "no", "open"] * 20)
     for chunk in (1, 1_000):
         shown = cli("label", path, "--model", alone, "--chunk-rows", chunk, "-o", f"{chunk}.parquet")
-        assert "Of 20 papers the label says nothing" in shown.stderr
+        assert "In the dump, of 20 papers the label says nothing" in shown.stderr
         assert pl.read_parquet(f"{chunk}.parquet")["ai_truth"].to_list() == [True, False, None] * 20
     assert Classifier.load(alone).label(path)["ai_truth"].to_list() == [True, False, None] * 20
     dump(["ai", "hep", "open"] * 20, "names.jsonl")
@@ -98,7 +98,8 @@ def test_what_is_learnt_from(cli: Callable[..., Result]) -> None:
     shown = cli("train", "dump.jsonl", "--base", "none", "-o", "m")
     assert shown.exit_code == 0, shown.output
     assert (
-        "Of 200 papers the label says nothing, being neither yes nor no nor the name of a label: 'open'" in shown.stderr
+        "In the dump, of 200 papers the label says nothing, being neither yes nor no nor the name of a label: 'open'"
+        in shown.stderr
     )
     counted = json.loads(Path("m/arxivclf.json").read_text())["papers"]
     assert counted["without_truth"] == 200

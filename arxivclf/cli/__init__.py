@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
@@ -40,9 +42,13 @@ class Program(click.Group):
         extra["standalone_mode"] = False
         # Else accelerate, which comes with peft, starts torch-xla wherever that is installed.
         os.environ.setdefault("USE_TORCH_XLA", "0")
+        # To be ended is to be interrupted; whoever ignores it goes on to.
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             code = super().main(*args, **extra)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -144,36 +145,38 @@ def show_plan(plan: Plan, workers: int | None, price: float | None) -> None:
 
 def show(summary: LabelSummary) -> None:
     """Say what became of the papers."""
-    to_standard_output = summary.output == "-"
+    lines = list(_lines(summary))
+    width = max(len(what) for what, _ in lines)
+    for what, figure in lines:
+        click.echo(f"{what:<{width}} {figure}", err=summary.output == "-")
 
-    def line(what: str, figure: str) -> None:
-        click.echo(f"{what:<20} {figure}", err=to_standard_output)
 
-    line("papers", f"{summary.papers:,}")
+def _lines(summary: LabelSummary) -> Iterator[tuple[str, str]]:
+    yield "papers", f"{summary.papers:,}"
     for name, count in summary.labelled.items():
-        line(f"labelled {name}", f"{count:,} ({count / max(1, summary.papers):.1%})")
+        yield f"labelled {name}", f"{count:,} ({count / max(1, summary.papers):.1%})"
     for reason, count in summary.rejects.items():
-        line(f"rejected, {reason}", f"{count:,}")
+        yield f"rejected, {reason}", f"{count:,}"
     if not summary.rejects:
-        line("rejected", "0")
-    if len(summary.decided) > 1 or "gate" in summary.decided:
+        yield "rejected", "0"
+    if summary.decided.keys() - {"encoder"}:
         shares = (f"{name} {count:,} ({count / summary.papers:.1%})" for name, count in summary.decided.items())
-        line("decided by", ", ".join(shares))
+        yield "decided by", ", ".join(shares)
     if summary.bound is not None:
-        line("for the gate", f"{summary.bound:.2%} of a label's papers at most have another label (95 % confidence)")
+        yield "for the gate", f"{summary.bound:.2%} of a label's papers at most have another label (95 % confidence)"
     if summary.ids_restored:
-        line("damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)")
+        yield "damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)"
     if summary.seen:
         from arxivclf.corpus.seen import told
 
-        line("seen in training", f"{told(summary.seen)}; report --unseen-by leaves them out")
+        yield "seen in training", f"{told(summary.seen)}; report --unseen-by leaves them out"
     found = summary.papers - summary.papers_now
     before = f" ({found:,} were done before)" if found else ""
-    line("time", f"{summary.seconds:.1f} s, {summary.papers_now / max(summary.seconds, 1e-3):,.0f} papers/s{before}")
+    yield "time", f"{summary.seconds:.1f} s, {summary.papers_now / max(summary.seconds, 1e-3):,.0f} papers/s{before}"
     if summary.waits_for:
-        line("labels", f"none yet, {summary.waits_for}; the last shard makes {summary.output}, or arxivclf merge does")
+        yield "labels", f"none yet, {summary.waits_for}; the last shard makes {summary.output}, or arxivclf merge does"
         return
-    if not to_standard_output:
-        line("labels", summary.output)
+    if summary.output != "-":
+        yield "labels", summary.output
     if summary.rejects_file:
-        line("rejects", summary.rejects_file)
+        yield "rejects", summary.rejects_file

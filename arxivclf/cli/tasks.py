@@ -35,6 +35,6 @@ def command(files: tuple[str, ...], categories: bool) -> None:
     table = Table("task", "meaning", "positive categories", "also found as", box=box.SIMPLE_HEAD, pad_edge=False)
     for label in task.labels:
         others = sorted(set(label.spellings()) - set(label.categories))
-        cells = (label.name, label.description, " ".join(label.categories), " ".join(others))
+        cells = (label.name, label.description, " ".join(label.categories) or "(a label column)", " ".join(others))
         table.add_row(*map(Text, cells))
     console.print(table)

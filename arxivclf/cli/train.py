@@ -130,12 +130,13 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
                 console.print(part)
     if result.rejects_file:
         click.echo(f"Rejected rows are in {result.rejects_file}.")
-    for name, calibration in result.info.calibrations.items():
+    from arxivclf.training.card import how_calibrated
+
+    for name in result.info.calibrations:
         validation, test = (result.info.metrics[part][name] for part in ("validation", "test"))
-        fitted = "not calibrated" if calibration.kind == "none" else f"calibrated ({calibration.kind})"
         click.echo(
-            f"{name}: {fitted}, expected calibration error on validation {validation['calibration_error']:.3f}"
-            f" (before: {validation['calibration_error_before']:.3f}), on test {test['calibration_error']:.3f};"
+            f"{name}: scores {how_calibrated(result.info, name)}; expected calibration error on validation"
+            f" {validation['calibration_error']:.3f} (before: {validation['calibration_error_before']:.3f}), on test {test['calibration_error']:.3f};"
             f" labelled from a score of {result.info.thresholds[name]:.3f} on"
         )
     click.echo(f"The model is in {result.folder}, and its card in {result.folder / 'README.md'}.")

@@ -31,6 +31,8 @@ _DATED = ("versions", "created", "published", "publication_date", "date")
 _YEARS = ("year", "publication_year")
 # A column of that name may hold something else, such as 20150401.
 _PLAUSIBLE_YEARS = (1000, 2999)
+# "March 1998" and the like, which is no date.
+_YEAR_IN_WORDS = r"(?:^|[^0-9])((?:1[89]|20)[0-9]{2})(?:[^0-9]|$)"
 _KEPT, _DATE = "keep:", "date:"
 
 
@@ -89,31 +91,36 @@ class Columns:
             raise DataError(f'{where}: has two columns "{twice[0]}"')
         naming = naming.among(there)
 
-        def first(*candidates: str) -> str | None:
-            return next((name for name in candidates if name in there), None)
+        # "Title" is the title where there is no "title". Categories of that spelling are others' than arXiv's.
+        folded = {name.casefold(): name for name in reversed(there)}
 
-        def must(name: str, option: str) -> str:
-            if name not in there:
+        def first(*candidates: str) -> str | None:
+            exact = next((name for name in candidates if name in there), None)
+            return exact or next((folded[name] for name in candidates if name in folded), None)
+
+        def must(name: str, option: str, exact: bool = True) -> str:
+            found = name if exact and name in there else None if exact else first(name)
+            if found is None:
                 raise DataError(
                     f'{where}: no column "{name}"; there are {", ".join(there) or "none"}. {option} names another.'
                 )
-            return name
+            return found
 
         names: dict[str, str | None] = dict.fromkeys(RAW)
-        names["id"] = must(naming.id or "id", "--id-column")
-        inverted = naming.text is None and "abstract_inverted_index" in there and "abstract" not in there
+        names["id"] = must(naming.id or "id", "--id-column", exact=naming.id is not None)
+        inverted = naming.text is None and "abstract_inverted_index" in there and first("abstract") is None
         if not naming.texts:
             pass
         elif naming.text is not None:
             names["text"] = must(naming.text, "--text-column")
         elif inverted:
             names["title"], names["abstract"] = first("title", "display_name"), "abstract_inverted_index"
-        elif "text" in there and not {"title", "abstract"} <= set(there):
-            names["text"] = "text"
+        elif (text := first("text")) and None in (first("title"), first("abstract")):
+            names["text"] = text
         else:
-            names["title"] = must("title", "--text-column")
-            names["abstract"] = must("abstract", "--text-column")
-        names["categories"] = first("categories")
+            names["title"] = must("title", "--text-column", exact=False)
+            names["abstract"] = must("abstract", "--text-column", exact=False)
+        names["categories"] = "categories" if "categories" in there else None
         if naming.label is None:
             names["label"] = first("label")
         elif must(naming.label, "--label-column") != names["categories"]:
@@ -122,7 +129,7 @@ class Columns:
         for column in keep:
             must(column, "--keep")
         arxiv = names["categories"] is not None and naming.id is None
-        dated = tuple(name for name in _DATED if name in there)
+        dated = tuple(found for name in _DATED if (found := first(name)))
         return cls(names, dated, tuple(keep), inverted, arxiv, named=naming.label is not None)
 
     @property
@@ -148,8 +155,8 @@ class Columns:
         names = dict(self.names)
         names["year"] = names["year"] or _YEARS[self.inverted]
         if not self.named:
-            names |= {"label": "label", "categories": "categories"}
-        return replace(self, names=names, dated=_DATED)
+            names |= {name: name for name in ("label", "categories") if names[name] is None}
+        return replace(self, names=names, dated=tuple(dict.fromkeys([*self.dated, *_DATED])))
 
 
 def kept_column(name: str) -> str:
@@ -187,15 +194,20 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
     ]
     # Each is read, for a column that holds no date must not hide one that does.
     dated = [name for name in raw.columns if name.startswith(_DATE)]
-    dates = [_date(pl.col(name)) for name in dated if raw.get_column(name).null_count() < len(raw)]
-    created = pl.coalesce(dates) if dates else pl.lit(None, pl.Date)
-    rows = raw.lazy().with_columns(*blank_is_null, created=created).drop(dated).collect()
+    said = [pl.col(name) for name in dated if raw.get_column(name).null_count() < len(raw)]
+    created = pl.coalesce(map(_date, said)) if said else pl.lit(None, pl.Date)
+    in_words = pl.coalesce(one.str.extract(_YEAR_IN_WORDS) for one in said) if said else pl.lit(None, pl.String)
+    rows = raw.lazy().with_columns(*blank_is_null, created=created, in_words=in_words).drop(dated).collect()
     key = arxiv_key(pl.col("id"), pl.col("created"))
     if not columns.arxiv:
         key = pl.coalesce(key, pl.col("id").str.strip_chars())
     rows = rows.with_columns(key=key)
     written = pl.col("year").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False)
-    told = pl.coalesce(pl.col("created").dt.year(), pl.when(written.is_between(*_PLAUSIBLE_YEARS)).then(written))
+    told = pl.coalesce(
+        pl.col("created").dt.year(),
+        pl.when(written.is_between(*_PLAUSIBLE_YEARS)).then(written),
+        pl.col("in_words").cast(pl.Int32),
+    )
     year = pl.coalesce(told, year_of(pl.when(told.is_null()).then(pl.col("key"))))
     reason = (
         pl.when(pl.col("fault").is_not_null())
@@ -220,15 +232,19 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
     def reject_rows(numbers: Sequence[int], reason: str) -> list[Reject]:
         return reject(rows.filter(pl.col("row").is_in(list(numbers))), reason)
 
-    papers = rows.filter(pl.col("fault").is_null()).drop("fault", "place")
+    papers = rows.filter(pl.col("fault").is_null()).drop("fault", "place", "in_words")
     return Rows(papers, reject(rows.filter(pl.col("fault").is_not_null())), reject_rows)
 
 
 def _date(written: pl.Expr) -> pl.Expr:
-    """The date that a string tells: Kaggle's form, ISO, or the first version's in a list as JSON or Python write it."""
+    """The date that a string tells: Kaggle's form, ISO, others that mean one day alone, or the first version's in a
+    list as JSON or Python write it."""
     listed = written.str.starts_with("[")
     inside = pl.when(listed).then(written).str.extract(r"""["']created["']\s*:\s*["']([^"']+)""")
     written = pl.coalesce(inside, pl.when(~listed).then(written))
     kaggle = written.str.to_datetime("%a, %d %b %Y %H:%M:%S GMT", strict=False).dt.date()
-    iso = written.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    return pl.coalesce(kaggle, iso)
+    others = (
+        written.str.slice(0, length).str.to_date(form, strict=False)
+        for length, form in ((10, "%Y-%m-%d"), (10, "%Y/%m/%d"), (10, "%d.%m.%Y"), (8, "%Y%m%d"))
+    )
+    return pl.coalesce(kaggle, *others)

@@ -20,7 +20,8 @@ RAW_CHARACTERS = 2_000
 
 @dataclass(frozen=True)
 class Reject:
-    """A row that is no paper. `unit` is line or row, counted from 1; `raw` what it holds, cut to RAW_CHARACTERS."""
+    """A row that is no paper. `unit` is line or row, counted from 1; `raw` what it holds, cut as `id` is to
+    RAW_CHARACTERS."""
 
     source: str
     unit: str
@@ -30,7 +31,8 @@ class Reject:
     raw: str
 
     def as_dict(self) -> dict[str, Any]:
-        return {"source": self.source, self.unit: self.row, "id": self.id, "reason": self.reason, "raw": self.raw}
+        paper_id = self.id[:RAW_CHARACTERS] if self.id is not None else None
+        return {"source": self.source, self.unit: self.row, "id": paper_id, "reason": self.reason, "raw": self.raw}
 
 
 def in_words(reasons: Mapping[str, int]) -> str:

@@ -10,7 +10,9 @@ import fnmatch
 import glob
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -167,12 +169,15 @@ def is_dump(name: str) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    return any(mark in name for mark in (".labels.", ".rejects."))
+    return any(mark in name for mark in (".labels.", ".rejects.", ".job.json"))
 
 
 @contextmanager
 def _stream(name: str) -> Iterator[BinaryIO]:
     if name == STANDARD_INPUT:
+        if threading.current_thread() is threading.main_thread():
+            # Polars took Ctrl-C over when it was imported, and lets a read that waits go on: this takes it back.
+            signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
         yield sys.stdin.buffer
         return
     system, path = _system(name)

@@ -66,13 +66,13 @@ class Task:
         return cls(tuple(_label(name, body, where) for name, body in labels.items()))
 
     @classmethod
-    def load(cls, names: Iterable[str]) -> Task:
+    def load(cls, names: str | Iterable[str]) -> Task:
         """The task of built-in names (`ai`) and task files (`mine.toml`), their labels in the order given.
 
         Raises UsageError for a name that is neither, DataError for a file that is no task.
         """
         labels: list[Label] = []
-        for name in names:
+        for name in (names,) if isinstance(names, str) else names:
             labels += _read_file(Path(name)).labels if name.endswith(".toml") else [_built_in(name)]
         repeated = sorted({label.name for label in labels if [other.name for other in labels].count(label.name) > 1})
         if repeated:
@@ -121,11 +121,13 @@ def _label(name: str, body: Any, where: str) -> Label:
         )
     if not isinstance(body, Mapping) or set(body) - {"description", "categories"}:
         raise DataError(f"{where}: [labels.{name}] takes categories and description, and nothing else")
-    categories, description = body.get("categories"), body.get("description", name)
+    categories, description = body.get("categories", []), body.get("description", name)
     if not isinstance(description, str):
         raise DataError(f"{where}: the description of [labels.{name}] must be text")
-    if not isinstance(categories, list) or not categories or not all(isinstance(item, str) for item in categories):
-        raise DataError(f'{where}: [labels.{name}] needs categories = ["cs.AI", ...]')
+    if not isinstance(categories, list) or not all(isinstance(item, str) for item in categories):
+        raise DataError(
+            f'{where}: categories of [labels.{name}] are a list, ["cs.AI", ...], or none where a label column tells'
+        )
     for category in categories:
         try:
             spellings(category)

@@ -82,11 +82,13 @@ CATEGORIES = frozenset(
 def spellings(category: str) -> frozenset[str]:
     """All the names under which papers of `category` stand in a dump, `category` itself included.
 
-    `cs.CL` gives `cs.CL` and `cmp-lg`. `cs.*` stands for every category of an archive. An unknown name raises KeyError.
+    `cs.CL` gives `cs.CL` and `cmp-lg`. `cs.*` stands for every category of an archive, and so does the bare name of one
+    that was a category before it had subcategories (`astro-ph`). An unknown name raises KeyError.
     """
-    if category.endswith(".*") and category[:-2] in _BY_ARCHIVE:
-        members = [f"{category[:-2]}.{part}" for part in _BY_ARCHIVE[category[:-2]].split()]
-        bare = {category[:-2]} & CATEGORIES
+    archive = category.removesuffix(".*")
+    if archive in _BY_ARCHIVE and (archive != category or category in CATEGORIES):
+        members = [f"{archive}.{part}" for part in _BY_ARCHIVE[archive].split()]
+        bare = {archive} & CATEGORIES
         return frozenset().union(bare, *(spellings(member) for member in members))
     if category not in CATEGORIES:
         raise KeyError(category)
@@ -95,7 +97,9 @@ def spellings(category: str) -> frozenset[str]:
 
 
 def nearest(category: str) -> list[str]:
-    """Up to three known categories that look most like `category`, the best first."""
+    """Up to three known categories that look most like `category`, the best first; of an archive all of its own."""
+    if category in _BY_ARCHIVE:
+        return [f"{category}.*"]
     wanted = category.lower()
     by_lower = {known.lower(): known for known in CATEGORIES}
     close = difflib.get_close_matches(wanted, sorted(by_lower), n=len(by_lower), cutoff=0.5)

@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from arxivclf.config import LabelSettings
+from arxivclf.corpus.columns import MALFORMED_ID, NUMERIC_ID
 from arxivclf.corpus.rejects import Reject, in_words, rejects_at
 from arxivclf.corpus.repeats import Repeats
 from arxivclf.corpus.snapshot import Snapshot
@@ -25,6 +26,10 @@ from arxivclf.labelling.parts import Parts
 from arxivclf.progress import Watcher
 
 REPEATED = "the id comes again later"
+_HINTS = {
+    NUMERIC_ID: "ids are text, for as numbers they lose zeros",
+    MALFORMED_ID: "ids that are not arXiv's are taken from a column that --id-column names",
+}
 
 Place = tuple[int, int, int, int]
 """Of a chunk: its number, its file, its first and its last row."""
@@ -147,6 +152,8 @@ def refuse_wrong_file(
                 for chunk in snapshot.chunks():
                     file.write(chunk.rejects)
     names, why = ", ".join(settings.snapshots), in_words(census.reasons)
+    most = max(census.reasons, key=lambda reason: census.reasons[reason], default="")
+    why += f"; {_HINTS[most]}" if most in _HINTS else ""
     if not census.count:
         raise DataError(f"no paper in {names}: {why}; see {rejects_path}")
     raise DataError(

@@ -55,12 +55,17 @@ class Classifier:
     reuse: Reuse | None = None
 
     @classmethod
-    def load(cls, *names: str | Path, device: str = "auto", task: Sequence[str] = (), gate: bool = True) -> Classifier:
-        """Load models by folder or hub name: such as `arxivclf train` made, or any sequence classifiers.
+    def load(
+        cls, *names: str | Path, device: str = "auto", task: str | Sequence[str] = (), gate: bool = True
+    ) -> Classifier:
+        """Load models by folder or hub name, such as `arxivclf train` made, or any sequence classifiers; `bundled` is
+        the one that comes with the package.
 
         `task` names the labels of one that has no names of its own; without `gate` encoders see every paper. Raises
-        ModelError, DeviceError, or UsageError where two models give one label.
+        ModelError, DeviceError, or UsageError where there is no model, or where two give one label.
         """
+        if not names:
+            raise UsageError("no model: name a folder, one on the hub, or bundled")
         asked = Task.load(task) if task else None
         models = tuple(Model.load(str(name), device, asked, gate) for name in names)
         labels = [(label, model.name) for model in models for label in model.task.names]
@@ -153,14 +158,24 @@ class Classifier:
         decided = flags.select(by_whom.otherwise(pl.lit(BY_GATE))).to_series()
         return layout.table(prepared.papers, prepared.hashes, scores, truths, decided)
 
-    def label(self, papers: Any, keep: Sequence[str] = ()) -> pl.DataFrame:
+    def label(
+        self,
+        papers: Any,
+        keep: str | Sequence[str] = (),
+        id_column: str | None = None,
+        text_column: str | None = None,
+        label_column: str | None = None,
+    ) -> pl.DataFrame:
         """The labels of a frame, or of a dump by path (str or PathLike), as `arxivclf label` writes them, in memory.
 
         A frame is one of polars, or any that hands over Arrow's (pandas, pyarrow), and has the columns of a dump: `id`,
-        and `title` and `abstract` or else `text`. Of rows with one id the last is labelled. Raises DataError where a
-        row is no paper, or where columns are missing, TypeError for anything else.
+        and `title` and `abstract` or else `text`; `id_column`, `text_column` and `label_column` are what it calls them.
+        Of rows with one id the last is labelled. Raises DataError where a row is no paper, or where columns are
+        missing, UsageError where there is no such dump or `keep` names a column of the labels, TypeError for anything
+        that is no frame and no path.
         """
         keep = (keep,) if isinstance(keep, str) else keep
+        naming = Naming(id_column, text_column, label_column)
         if isinstance(papers, pl.LazyFrame):
             papers = papers.collect()
         elif hasattr(papers, "__arrow_c_stream__") and not isinstance(papers, pl.DataFrame):
@@ -169,11 +184,11 @@ class Classifier:
             raise TypeError(f"papers are a frame, or the path of a dump, not {type(papers).__name__}")
         with TemporaryDirectory() as folder:
             if isinstance(papers, pl.DataFrame):
-                rows = settle_frame(papers, Naming(), keep, "the frame")
+                rows = settle_frame(papers, naming, keep, "the frame")
                 kept = {name: papers.schema[name] for name in keep}
                 chunks, rejects = [rows.papers], rows.rejects
             else:
-                snapshot = Snapshot(tuple(fetch(resolve([str(papers)]), Path(folder))), keep=tuple(keep))
+                snapshot = Snapshot(tuple(fetch(resolve([str(papers)]), Path(folder))), naming, tuple(keep))
                 kept = snapshot.kept_types()
                 chunks, rejects = [], []
                 # Nothing else of a chunk is kept, for it holds all of its lines.

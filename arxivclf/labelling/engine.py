@@ -13,12 +13,12 @@ import polars as pl
 from arxivclf.config import LabelSettings
 from arxivclf.corpus.rejects import Reject
 from arxivclf.corpus.snapshot import Snapshot
-from arxivclf.errors import UsageError
+from arxivclf.errors import ModelError, UsageError
 from arxivclf.labelling.census import Census
 from arxivclf.labelling.classifier import Classifier
 from arxivclf.labelling.parts import Part
 from arxivclf.labelling.reuse import Reuse
-from arxivclf.model.folder import ModelInfo
+from arxivclf.model.folder import ModelInfo, previous
 from arxivclf.model.hub import BUNDLED, find_folder
 from arxivclf.model.labels import Layout
 from arxivclf.progress import Watcher
@@ -104,8 +104,16 @@ def load(settings: LabelSettings) -> Classifier:
 
 
 def default_model() -> str:
-    """The model of who names none: ./model, and the bundled one where that is absent."""
-    return OWN_MODEL if Path(OWN_MODEL).exists() else BUNDLED
+    """The model of who names none: ./model, and the bundled one where that is absent. Raises ModelError where a
+    training was cut off between two renames, so that ./model is absent although there is one."""
+    if Path(OWN_MODEL).exists():
+        return OWN_MODEL
+    if (before := previous(Path(OWN_MODEL))).exists():
+        raise ModelError(
+            f"no ./{OWN_MODEL}, but {before}: a training was cut off as it put the new model in its place; rename it to"
+            f" {OWN_MODEL}, or name a model with --model"
+        )
+    return BUNDLED
 
 
 def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
@@ -125,8 +133,8 @@ def _of_bundled() -> str:
     info = ModelInfo.read(find_folder(BUNDLED))
     first, last = info.papers["years"]
     label = info.task.names[0]
-    f1 = info.metrics["validation"][label]["f1"]
+    validation, test = (info.metrics[part][label]["f1"] for part in ("validation", "test"))
     return (
-        f"{', '.join(info.task.names)}, without an encoder, trained on arXiv's papers of {first}-{last},"
-        f" F1 {f1:.3f} for {label} on its validation set"
+        f"{', '.join(info.task.names)}, without an encoder, trained on a sample of arXiv's papers of {first}-{last},"
+        f" F1 {validation:.3f} for {label} on its validation set, {test:.3f} on test papers, which are harder"
     )

@@ -16,7 +16,7 @@ from arxivclf.errors import DataError, UsageError
 from arxivclf.files import whole_file
 from arxivclf.labelling.engine import Facts
 from arxivclf.labelling.parts import Job, Part, Parts
-from arxivclf.labelling.sink import STANDARD_OUTPUT, form_of, read_job
+from arxivclf.labelling.sink import FORMS, STANDARD_OUTPUT, form_of, is_whole, read_job
 from arxivclf.model.classifier import COMPUTED
 
 # Settings that decide what is written; the others decide where, or whether at all.
@@ -92,9 +92,29 @@ def describe(settings: LabelSettings, sources: Sequence[Source], facts: Facts) -
     }
 
 
-def states(sources: Sequence[Source]) -> list[tuple[int, int]]:
-    """Size and time of change of each file: while they stay the same, so does what is read."""
-    return [(found.st_size, found.st_mtime_ns) for found in (source.path.stat() for source in sources)]
+class Unchanged:
+    """The files of a dump, which must stay as they are from their fingerprints on until the labels are made."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self._states = self._now()
+
+    def refuse_change(self, fingerprints: Sequence[str], parts: Parts | None) -> None:
+        """Raise DataError, and forget what was made, where a file is another than it was when these were taken."""
+        now = self._now()
+        if now == self._states:
+            return
+        # Maybe it was only touched.
+        if [source.fingerprint() for source in self._sources] != list(fingerprints):
+            if parts is not None:
+                parts.forget()
+            names = ", ".join(source.name for source in self._sources)
+            raise DataError(f"{names}: changed while it was read; label it again when it is whole")
+        self._states = now
+
+    def _now(self) -> list[tuple[int, int]]:
+        """Size and time of change of each file: while they stay the same, so does what is read."""
+        return [(found.st_size, found.st_mtime_ns) for found in (source.path.stat() for source in self._sources)]
 
 
 def footer(job: Job, parts: Sequence[Part]) -> dict[str, Any]:
@@ -117,9 +137,14 @@ def record(output: str, made: Mapping[str, Any] | None) -> None:
 
 
 def already_done(output: str, job: Job) -> list[Part] | None:
-    """The parts of a finished output of the same job; None where there is no such output."""
+    """The parts of a finished output of the same job; None where there is no such output, or it is not whole."""
     found = _found(output)
-    return [Part(**part) for part in found["parts"]] if found is not None and found["job"] == job else None
+    if found is None or found["job"] != job:
+        return None
+    parts = [Part(**part) for part in found["parts"]]
+    if form_of(output) == ".parquet" and not is_whole(Path(output), sum(part.papers for part in parts)):
+        return None
+    return parts
 
 
 def _found(output: str) -> dict[str, Any] | None:
@@ -154,7 +179,10 @@ def refuse_other(parts: Parts, output: str, job: Job, overwrite: bool) -> None:
         if found is None and job in parts.jobs():
             # Ours, cut off before it told so.
             return
-        why = f" and differs in {_differences(job, found['job'])}" if found is not None else ""
+        why = ""
+        if found is not None:
+            differ = _differences(job, found["job"])
+            why = f" and differs in {differ}" if differ else ", but damaged"
         raise UsageError(f"{output}: there already{why}; --overwrite replaces it, -o names another file")
 
 
@@ -164,8 +192,20 @@ def refuse_foreign_rejects(rejects: str) -> None:
         raise UsageError(f"{rejects}: there already, and no rejects of ours; --rejects names another file")
 
 
-def refuse_input_as_output(names: Sequence[str], output: str, rejects: str) -> None:
-    """Raise UsageError if the labels or the rejects would take the place of the dump."""
+def refuse_rejects_of_others(output: str, rejects: str, job: Job) -> None:
+    """Raise UsageError if the rejects are those of labels of another dump, which have the same name in another form."""
+    if is_remote(output) or is_remote(rejects) or Path(output).exists() or not Path(rejects).exists():
+        return
+    for other in (output.removesuffix(form_of(output) or "") + form for form in FORMS):
+        found = _found(other) if rejects == rejects_of(other) else None
+        if found is not None and found["job"]["input"] != job["input"]:
+            raise UsageError(f"{rejects}: holds what was rejected for {other}; --rejects names another file")
+
+
+def refuse_input_as_output(names: Sequence[str], output: str, rejects: str, reuse: str | None) -> None:
+    """Raise UsageError if the labels or the rejects would take the place of the dump, or of what is reused."""
+    if reuse is not None and Path(output).resolve() == Path(reuse).resolve():
+        raise UsageError(f"{output}: is what --reuse takes scores from; -o names another file")
     inputs = {Path(name).resolve() for name in names if name != STANDARD_INPUT and not is_remote(name)} | set(names)
     for path in (output, rejects):
         if path != STANDARD_OUTPUT and (path in inputs or Path(path).resolve() in inputs):

@@ -267,7 +267,13 @@ class Parts:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content) and manifest == self._manifest:
             os.truncate(manifest, len(whole))
-        return [json.loads(line) for line in whole.splitlines()]
+        lines = []
+        for line in whole.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break  # What rotted was never made, and what comes after it is made anew as well.
+        return lines
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with open(self._manifest, "ab") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -16,7 +17,8 @@ from arxivclf.corpus.rejects import rejects_at
 from arxivclf.corpus.snapshot import Snapshot, stem
 from arxivclf.corpus.sources import fetch, is_remote, resolve
 from arxivclf.corpus.tasks import Label, Task
-from arxivclf.errors import DataError, UsageError
+from arxivclf.errors import UsageError
+from arxivclf.files import only_one
 from arxivclf.labelling import job as jobs
 from arxivclf.labelling.census import refuse_wrong_file, take_census
 from arxivclf.labelling.engine import Engine, Finished, Work, load
@@ -44,11 +46,15 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
     if not settings.snapshots:
         raise UsageError("no dump to label: name at least one snapshot")
     names = resolve(settings.snapshots)
-    output = settings.output or f"{stem(settings.snapshots[0])}.labels.parquet"
+    first = settings.snapshots[0]
+    output = settings.output or f"{stem(names[0] if glob.has_magic(first) else first)}.labels.parquet"
     rejects = settings.rejects or jobs.rejects_of(output)
+    # What a run before has put among the dumps of a folder or a pattern is none of them.
+    own = _places(output, rejects)
+    names = [one for one in names if one in settings.snapshots or Path(one).resolve() not in own] or names
     shard = Shard.of(settings.shard) if settings.shard is not None else None
     check_form(output, pl.Schema())
-    jobs.refuse_input_as_output(names, output, rejects)
+    jobs.refuse_input_as_output(names, output, rejects, settings.reuse)
     _refuse_what_cannot_be(settings, output)
     with ExitStack() as stack:
         parts: Parts | None = None
@@ -59,9 +65,11 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
             place = Path(Path(output).name) if is_remote(output) else Path(output)
             parts = stack.enter_context(Parts(place, shard))
             folder = parts.folder if shard is None else Path(stack.enter_context(TemporaryDirectory()))
+        if shard is None and not is_remote(rejects) and Path(rejects).parent.is_dir():
+            stack.enter_context(only_one(Path(rejects).with_name(f".{Path(rejects).name}.lock"), rejects))
         with watcher.stage("Fetching the dump"):
             sources = fetch(names, folder)
-        before = jobs.states(sources)
+        unchanged = jobs.Unchanged(sources)
         snapshot = Snapshot(tuple(sources), Naming.of(settings), settings.keep)
         snapshot.check()
         with watcher.stage("Loading the model"):
@@ -73,15 +81,18 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
             job = jobs.describe(settings, sources, facts)
         if parts is not None:
             done = jobs.already_done(output, job)
-            if done is not None:
-                watcher.say(f"{output} holds these labels already")
+            there = is_remote(rejects) or Path(rejects).exists()
+            lost = not there and any(part.reasons for part in done or ())
+            if done is not None and not (lost and settings.overwrite):
+                again = f", but {rejects} is not there; --overwrite makes it" if lost else ""
+                watcher.say(f"{output} holds these labels already{again}")
                 if all(one == job for one in parts.jobs()):
                     parts.finish()
-                there = is_remote(rejects) or Path(rejects).exists()
                 took = time.monotonic() - started
                 return LabelSummary.of(done, output, rejects if there else None, 0, took, facts.bound)
             jobs.refuse_foreign_rejects(rejects)
             jobs.refuse_other(parts, output, job, settings.overwrite)
+            jobs.refuse_rejects_of_others(output, rejects, job)
             parts.begin(job)
         watcher.say(facts.told)
         wanted = stack.enter_context(stopping())
@@ -89,7 +100,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         census = take_census(snapshot, task, settings, folder, watcher, wanted)
         refuse_wrong_file(snapshot, census, settings, rejects, parts)
         if told := census.wording.told():
-            watcher.say(f"{told[0].upper()}{told[1:]}")
+            watcher.say(f"In the dump, {told}")
         mine = shard.of_chunks(census.chunks) if shard is not None else range(census.chunks)
         todo = frozenset(mine).difference(parts.done if parts is not None else ())
         papers_now = sum(map(census.papers_of, todo))
@@ -104,12 +115,11 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                     named = settings.rejects and (rejects if is_remote(rejects) else str(Path(rejects).resolve()))
                     parts.plan({"chunks": census.chunks, "rejects": named})
                     for part, table, rejected in found:
+                        # Before each is kept, for a run that is killed is never asked at its end.
+                        unchanged.refuse_change(job["input"], parts)
                         parts.add(part, table, rejected)
+        unchanged.refuse_change(job["input"], parts)
         waits = ""
-        if jobs.states(sources) != before:
-            if parts is not None:
-                parts.forget()
-            raise DataError(f"{', '.join(names)}: changed while it was read; label it again when it is whole")
         if parts is not None:
             made = [parts.done[number] for number in mine]
             waits = _waits_for(parts, census.chunks) if shard is not None else ""
@@ -117,6 +127,8 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                 with parts.alone() as may:
                     if may:
                         made = make_output(parts, output, rejects, layout.schema(), job, wanted)
+                    elif not Path(output).exists():
+                        waits = "another shard is making them"
         if told := engine.told():
             watcher.say(told)
         return LabelSummary.of(made, output, rejects, papers_now, time.monotonic() - started, facts.bound, waits)
@@ -129,6 +141,10 @@ def _refuse_what_cannot_be(settings: LabelSettings, output: str) -> None:
         raise UsageError("--workers is for --engine ray, and for --plan")
     if settings.shard is not None and is_remote(output):
         raise UsageError(f"{output}: shards share the folder of a local output; -o names a file that all of them see")
+
+
+def _places(output: str, rejects: str) -> list[Path]:
+    return [Path(one).resolve() for one in (output, rejects) if one != STANDARD_OUTPUT and not is_remote(one)]
 
 
 def _waits_for(parts: Parts, chunks: int) -> str:

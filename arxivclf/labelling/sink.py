@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ STANDARD_OUTPUT = "-"
 FORMS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
 
 _JOB_KEY = b"arxivclf"
+# A file system takes names of 255 bytes, and what lies beside labels while they are made has longer ones.
+_LONGEST_NAME = 230
 
 
 class Sink(Protocol):
@@ -68,10 +71,16 @@ def open_sink(path: str, schema: pl.Schema, job: Mapping[str, Any]) -> Iterator[
 def check_form(path: str, schema: pl.Schema) -> str:
     """The form that a file's name asks for, one of FORMS, or `-`. Raises UsageError for any other."""
     if path == STANDARD_OUTPUT:
+        if sys.stdout is None:
+            raise UsageError("-: standard output is closed")
         return path
     form = form_of(path)
     if form is None:
         raise UsageError(f"{path}: the name of a labels file ends in {', '.join(FORMS)}, or is -")
+    if not is_remote(path) and Path(path).is_dir():
+        raise UsageError(f"{path}: is a folder; -o names a file")
+    if len(os.fsencode(Path(path).name)) > _LONGEST_NAME:
+        raise UsageError(f"{path}: a name of more than {_LONGEST_NAME} bytes; -o names another file")
     for name, kind in schema.items():
         if form != ".parquet" and (kind in (pl.Binary, pl.Duration) or (form == ".csv" and kind.is_nested())):
             where = "Parquet or JSON lines" if kind.is_nested() else "Parquet alone"
@@ -101,6 +110,14 @@ def read_job(path: Path) -> tuple[dict[str, Any] | None, str]:
         raise DataError(f"{path}: no whole Parquet file") from None
     job = json.loads(metadata[_JOB_KEY]) if _JOB_KEY in metadata else None
     return job, str(digest.hexdigest())
+
+
+def is_whole(path: Path, rows: int) -> bool:
+    """Whether Parquet can be read to its end, and has so many rows."""
+    try:
+        return bool(sum(batch.num_rows for batch in pq.ParquetFile(path).iter_batches(65_536)) == rows)
+    except (OSError, pa.ArrowException):
+        return False
 
 
 class _Parquet:

@@ -18,7 +18,8 @@ Floats = npt.NDArray[np.float64]
 Kind = Literal["none", "temperature", "platt", "beta", "isotonic"]
 
 # How many papers of the rarer class a kind takes before its parameters are worth fitting; the simplest comes first.
-_NEEDS: Mapping[Kind, int] = {"none": 0, "temperature": 10, "platt": 20, "beta": 100, "isotonic": 1_000}
+# Of the rarer class, for each kind.
+LEAST_PAPERS: Mapping[Kind, int] = {"none": 0, "temperature": 10, "platt": 20, "beta": 100, "isotonic": 1_000}
 _FOLDS = 5
 # Where the two slopes of a beta calibration may meet, and where its curve has knots from there.
 _BENDS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0)
@@ -63,7 +64,7 @@ class Calibration:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
         """Raises ValueError, KeyError or TypeError where the content is no calibration."""
-        if content["kind"] not in _NEEDS:
+        if content["kind"] not in LEAST_PAPERS:
             raise ValueError(f"no calibration of the kind {content['kind']!r}")
         knots = (tuple(float(knot) for knot in content[name]) for name in ("logits", "values"))
         return cls(content["kind"], float(content["slope"]), *knots)
@@ -92,7 +93,7 @@ def fit(logits: npt.ArrayLike, truth: npt.ArrayLike, kind: Literal["auto"] | Kin
     """
     given, true = np.asarray(logits, dtype=np.float64), np.asarray(truth, dtype=bool)
     rarer = int(min(true.sum(), (~true).sum()))
-    kinds: list[Kind] = [one for one, papers in _NEEDS.items() if rarer >= papers and kind in ("auto", one)]
+    kinds: list[Kind] = [one for one, papers in LEAST_PAPERS.items() if rarer >= papers and kind in ("auto", one)]
     if len(kinds) < 2:
         return _fit(given, true, kinds[0] if kinds else "none")
     losses = np.stack([_cross_validated(given, true, one) for one in kinds])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 import torch
 
-from arxivclf.errors import DeviceError
+from arxivclf.config import DeviceName
+from arxivclf.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,8 +95,10 @@ class Device:
 def find(name: str, precision: str = "auto") -> Device:
     """The device of a name (auto, cpu, cuda, tpu); auto takes a TPU where there is one, else a GPU, else the CPU.
 
-    Raises DeviceError where it is not there.
+    Raises DeviceError where it is not there, UsageError for any other name.
     """
+    if name not in get_args(DeviceName):
+        raise UsageError(f"device must be one of {', '.join(get_args(DeviceName))}, not {name}")
     if name in ("auto", "tpu"):
         from arxivclf.model import xla
 

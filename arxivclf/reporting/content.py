@@ -137,6 +137,7 @@ def _of_drift(found: Drift) -> dict[str, Any]:
         "papers_before": found.papers_before,
         "papers_now": found.papers_now,
         "shared": found.shared,
+        "unlike": found.unlike,
         "labels": [_of_drifted(label) for label in found.labels],
         "words": None
         if words is None

@@ -16,6 +16,7 @@ import polars as pl
 from arxivclf.corpus.splits import sample_order
 from arxivclf.errors import DataError
 from arxivclf.reporting.intervals import Interval, difference_of_shares, difference_within, f1_interval
+from arxivclf.reporting.made import unlike
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.slices import NO_VALUE, key_of
 from arxivclf.reporting.table import KEY, LabelsFile, alike, labels_of, shared
@@ -102,7 +103,8 @@ class Words:
 class Drift:
     """Two dumps: all papers of the earlier, against those of the later that the earlier does not have.
 
-    `shared` are papers of the later that were left out, because they are in both.
+    `shared` are papers of the later that were left out, because they are in both. `unlike` says in words how the two
+    were labelled otherwise, "" where they were alike or do not tell.
     """
 
     first: str
@@ -112,6 +114,7 @@ class Drift:
     shared: int
     labels: tuple[LabelDrift, ...]
     words: Words | None
+    unlike: str = ""
 
 
 def drift(before: str | Path, now: str | Path, label: str | None = None) -> Drift:
@@ -138,6 +141,7 @@ def drift(before: str | Path, now: str | Path, label: str | None = None) -> Drif
         len(second) - len(new),
         tuple(_of_label(name, first, new, [file.path for file in files]) for name in names),
         _words(first, new, texts) if texts else None,
+        unlike(files[0].made, files[1].made, names),
     )
 
 

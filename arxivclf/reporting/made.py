@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ _TELLS_NOTHING = (OSError, pl.exceptions.PolarsError, ValueError, KeyError, Type
 @dataclass(frozen=True)
 class Made:
     """By label its threshold, and the categories that make it true; how many papers the models had `seen` in training
-    (`corpus.seen`); and by label and figure what the linear model `alone` has on the test split of a model.
+    (`corpus.seen`); by label and figure what the linear model `alone` has on the test split of a model; and the
+    fingerprints of the `models` of a file of labels.
 
     All are empty where nothing tells.
     """
@@ -33,6 +34,7 @@ class Made:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seen: Mapping[str, int] = field(default_factory=dict)
     alone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    models: Sequence[Mapping[str, str]] = ()
 
     @classmethod
     def of(cls, path: Path) -> Made:
@@ -62,7 +64,19 @@ class Made:
         seen: Counter[str] = Counter()
         for part in told["parts"]:
             seen.update({str(name): int(count) for name, count in part.get("seen", {}).items()})
-        return cls(_numbers(told["job"]["labels"]), _lists(told["job"].get("categories", {})), dict(seen))
+        job = told["job"]
+        return cls(
+            _numbers(job["labels"]), _lists(job.get("categories", {})), dict(seen), models=tuple(job.get("models", ()))
+        )
+
+
+def unlike(first: Made, second: Made, names: Sequence[str]) -> str:
+    """How two files of labels were made otherwise, in words; "" where these labels were made alike, or nobody tells."""
+    if first.models and second.models and first.models != second.models:
+        return "by different models, or on different processors"
+    pairs = [(first.thresholds.get(name), second.thresholds.get(name), name) for name in names]
+    others = [f"{name} from {one:g}, then {other:g} on" for one, other, name in pairs if one and other and one != other]
+    return f"by different thresholds ({', '.join(others)})" if others else ""
 
 
 def _numbers(told: Mapping[str, Any]) -> Mapping[str, float]:

@@ -126,10 +126,10 @@ def report(
     path: str | Path,
     label: str | None = None,
     threshold: float | None = None,
-    by: Sequence[str] = (),
+    by: str | Sequence[str] = (),
     errors: int = 0,
-    for_precision: Sequence[float] = (),
-    for_recall: Sequence[float] = (),
+    for_precision: float | Sequence[float] = (),
+    for_recall: float | Sequence[float] = (),
     truth: str | None = None,
     naming: Naming | None = None,
     unseen_by: Seen | None = None,
@@ -143,6 +143,8 @@ def report(
     `model.hub.seen_by`) are left out. Raises DataError where the file has no labels, where scores are no
     probabilities, or where no paper of `truth` is labelled; UsageError where there is no such label or column.
     """
+    by = (by,) if isinstance(by, str) else by
+    for_precision, for_recall = ((one,) if isinstance(one, float | int) else one for one in (for_precision, for_recall))
     if errors < 0:
         raise UsageError(f"errors must be at least 0, not {errors}")
     if threshold is not None and not 0 <= threshold <= 1:

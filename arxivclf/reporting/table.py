@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from arxivclf.corpus.sources import Source
 from arxivclf.corpus.truths import yes_no_or_nothing
 from arxivclf.errors import DataError, ModelError, UsageError, one_line
 from arxivclf.reporting.made import Made
+from arxivclf.reporting.text_tables import numbers, read_text
 
 # The name is that of model.folder, which is too heavy to import for it.
 TEST_LABELS = "test.labels.parquet"
@@ -231,7 +232,7 @@ def labels_of(
 
 
 def _read(path: Path, made: Made) -> pl.LazyFrame:
-    """The table in a file, by its content: Parquet, JSON lines or CSV, the latter two packed or not."""
+    """The table in a file, by its content: Parquet, or one of text, packed or not."""
     try:
         if not path.exists():
             raise UsageError(f"{path}: no such file")
@@ -240,26 +241,13 @@ def _read(path: Path, made: Made) -> pl.LazyFrame:
             frame.collect_schema()
             return frame
         with open(path, "rb") as file, unpacked(file) as stream:
-            content = stream.read().removeprefix(codecs.BOM_UTF8)
-        if not content.strip():
-            raise DataError(f"{path}: an empty file")
-        if content.lstrip().startswith(b"{"):
-            return _typed(made, lambda types: pl.read_ndjson(content, schema_overrides=types, infer_schema_length=None))
-        parted_by = _separator(content)
-        return _typed(
-            made,
-            lambda types: pl.read_csv(content, schema_overrides=types, infer_schema_length=0, separator=parted_by),
-        )
+            table = read_text(stream.read(), str(path))
+        scores = [f"{name}_score" for name in _labels_among(made, table.columns)]
+        return numbers(table, [*scores, *({"score"} & {*table.columns})], str(path)).lazy()
     except (pl.exceptions.PolarsError, *BROKEN) as error:
         # What polars says after that is for programmers: which arguments to change.
-        told = one_line(error).partition(" Consider ")[0]
+        told = re.split(r" Consider | try ", one_line(error))[0]
         raise DataError(f"{path}: not a whole table of labels: {told}") from None
-
-
-def _separator(content: bytes) -> str:
-    """What parts the columns of a CSV, by its first line: commas, or what a spreadsheet of another country writes."""
-    heading = content.split(b"\n", 1)[0].decode("utf-8", "replace")
-    return max(",;\t", key=heading.count)
 
 
 def _as_text(column: pl.Series) -> pl.Series:
@@ -273,10 +261,3 @@ def _as_text(column: pl.Series) -> pl.Series:
         said = [None if value is None else json.dumps(value, default=str) for value in column.to_list()]
         return pl.Series(column.name, said, pl.String)
     return column
-
-
-def _typed(made: Made, read: Callable[[dict[str, pl.DataType]], pl.DataFrame]) -> pl.LazyFrame:
-    """A table of text whose scores are numbers."""
-    columns = read({}).columns
-    scores = [f"{name}_score" for name in _labels_among(made, columns)]
-    return read(dict.fromkeys([*scores, *({"score"} & {*columns})], pl.Float64())).lazy()

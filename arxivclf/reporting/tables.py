@@ -110,6 +110,11 @@ def _told_of_match(match: Match) -> str:
         lines.append(f"Of {match.silent:,} of the papers in both it says nothing; they count for no figure")
     if match.not_understood:
         lines.append(_shown(f"In it, {match.not_understood}"))
+    if match.passed_over:
+        column = _shown(match.passed_over)
+        lines.append(
+            f"Its column {column} does not count, for another goes before it; --label-column {column} takes it"
+        )
     if match.repeated:
         differ = f", in {match.contradictory:,} of these with another answer" if match.contradictory else ""
         lines.append(f"It has {match.repeated:,} of them more than once{differ}; the last row counts")
@@ -208,7 +213,7 @@ def confusion_table(name: str, confusion: Confusion) -> Named:
 def figures_table(label: LabelReport) -> Named:
     """Every figure with its interval, and what calling all papers what most are would have, and the gate alone."""
     most = label.name if label.confusion.support > label.confusion.papers / 2 else f"not {label.name}"
-    headings = [label.name, "95 % interval", f"always {most}", *(["gate alone"] if label.gate_alone else [])]
+    headings = [label.name, "95 % interval", f"always {most}", *(["linear alone"] if label.gate_alone else [])]
     table = _plain_table("Figures", "figure", *headings)
     for one in label.figures:
         cells = [*_with_bounds(one.interval), _figure(one.larger_class)]
@@ -227,12 +232,6 @@ def _told_of_methods(label: LabelReport) -> str:
     )
 
 
-def _threshold(score: float) -> str:
-    """With four digits, or with all that it takes where four would make it 0 or 1, which other papers have."""
-    short = f"{score:.4f}"
-    return str(score) if float(short).is_integer() and not score.is_integer() else short
-
-
 def thresholds_table(found: Thresholds) -> Named:
     """What labelling from each threshold on gives; those with a reason stand out."""
     table = Named("Thresholds")
@@ -242,9 +241,7 @@ def thresholds_table(found: Thresholds) -> Named:
     for cut in found.cuts:
         counts = cut.confusion
         figures = map(_figure, (counts.precision, counts.recall, counts.f1))
-        table.add_row(
-            _threshold(cut.threshold), f"{cut.labelled:.1%}", *figures, cut.why, style="bold" if cut.why else ""
-        )
+        table.add_row(cut.shown, f"{cut.labelled:.1%}", *figures, cut.why, style="bold" if cut.why else "")
     return table
 
 
@@ -372,6 +369,8 @@ def drift_tables(found: Drift) -> Iterator[Part]:
     yield Text(f"Before: {_shown(found.first)}, {found.papers_before:,} papers")
     left_out = f" ({found.shared:,} more are in both, and left out)" if found.shared else ""
     yield Text(f"Now:    {_shown(found.second)}, {found.papers_now:,} papers{left_out}")
+    if found.unlike:
+        yield Text(f"They were labelled {found.unlike}: what differs may be the labels' doing, not that of the papers")
     for drifted in found.labels:
         label = replace(drifted, name=_shown(drifted.name))
         yield Text.assemble("\n", (label.name, "bold"), "  ", label.verdict)

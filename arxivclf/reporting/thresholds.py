@@ -19,10 +19,12 @@ _ALONG = tuple(round(tenth / 10, 1) for tenth in range(1, 10))
 class Cut:
     """Labelling from a score of `threshold` on, what that gives, and why it is told: "" for one of the round ones.
 
-    Where it is told for several reasons, commas stand between.
+    Where it is told for several reasons, commas stand between. `shown` is a threshold of few digits, four at least,
+    from which on the same papers are labelled.
     """
 
     threshold: float
+    shown: str
     confusion: Confusion
     why: str
 
@@ -78,8 +80,17 @@ def along(
     reasons: dict[float, list[str]] = {}
     for threshold, why in sorted((_short(threshold), why) for threshold, why in found):
         reasons.setdefault(threshold, []).extend(filter(None, [why]))
-    cuts = tuple(Cut(threshold, ranked.at(threshold), ", ".join(whys)) for threshold, whys in reasons.items())
+    cuts = tuple(
+        Cut(threshold, _shown(threshold, ranked), ranked.at(threshold), ", ".join(whys))
+        for threshold, whys in reasons.items()
+    )
     return Thresholds(cuts, tuple(missing))
+
+
+def _shown(threshold: float, ranked: Ranked) -> str:
+    # Rounded as usual it may be above the score that it is.
+    rounded = (f"{threshold:.{digits}f}" for digits in range(4, 9))
+    return next((one for one in rounded if ranked.at(float(one)) == ranked.at(threshold)), str(threshold))
 
 
 def _short(threshold: float) -> float:

@@ -31,7 +31,8 @@ class Match:
     """How labels and a file of truth go together: the papers in both, and those in one of them alone.
 
     Of those in both `silent` are told nothing of, `repeated` are told of in several rows, and in `contradictory` of
-    these the rows differ; `not_understood` says in words which labels say nothing, "" where all do.
+    these the rows differ; `not_understood` says in words which labels say nothing, "" where all do; `passed_over` is a
+    column of labels that does not count, because another goes before it, "" where there is none.
     """
 
     source: str
@@ -42,6 +43,17 @@ class Match:
     repeated: int = 0
     contradictory: int = 0
     not_understood: str = ""
+    passed_over: str = ""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a file tells: the `id`, `created` if known, the truth of each label and, where it is there, the title of
+    each paper. The rest as in Match."""
+
+    papers: pl.DataFrame
+    not_understood: str
+    passed_over: str = ""
 
 
 def with_truth(
@@ -58,13 +70,13 @@ def with_truth(
     column `<name>_truth`, from `categories`, where those that make it true are given or built in, or from a column
     `label`, in this order. Raises DataError where no id is in both, or where no label's truth is told.
     """
-    found, wording = _told(path, _task(names, categories or {}), naming)
-    own, told = alike(keyed(table), keyed(found))
+    found = _told(path, _task(names, categories or {}), naming)
+    own, told = alike(keyed(table), keyed(found.papers))
     columns = [f"{name}_truth" for name in names]
     if all(not told.get_column(column).count() for column in columns):
         alone = "" if len(names) == 1 else ", which is for one label: name it with --label"
         takes = f"it takes categories for a built-in task, or a column {columns[0]}, or a column label{alone}"
-        raise DataError(f"--truth {path}: tells no truth for {', '.join(names)}; {wording or takes}")
+        raise DataError(f"--truth {path}: tells no truth for {', '.join(names)}; {found.not_understood or takes}")
     answered = told.filter(pl.any_horizontal(pl.col(columns).is_not_null()))
     rows = answered.group_by(KEY).agg(pl.len(), differ=pl.any_horizontal(pl.col(columns).drop_nulls().n_unique() > 1))
     # Rows that tell nothing come first, for of each paper the last is taken.
@@ -93,7 +105,8 @@ def with_truth(
         silent,
         repeated=len(again),
         contradictory=int(again.get_column("differ").sum()),
-        not_understood=wording,
+        not_understood=found.not_understood,
+        passed_over=found.passed_over,
     )
     return both.drop(KEY, "there"), match
 
@@ -109,9 +122,7 @@ def _task(names: Sequence[str], categories: Mapping[str, Sequence[str]]) -> Task
     )
 
 
-def _told(path: str, task: Task, naming: Naming) -> tuple[pl.DataFrame, str]:
-    """The `id`, `created` if known, the truth of each label and, where it is there, the title of each paper; and which
-    labels say nothing, in words."""
+def _told(path: str, task: Task, naming: Naming) -> _Told:
     if not Path(path).exists() or (Path(path).is_dir() and not (Path(path) / TEST_LABELS).exists()):
         return _of_dump(path, task, naming)
     truths, texts = (
@@ -138,7 +149,7 @@ def _columns(path: Path) -> set[str]:
         return set()
 
 
-def _of_table(table: LabelsFile, task: Task, naming: Naming) -> tuple[pl.DataFrame, str]:
+def _of_table(table: LabelsFile, task: Task, naming: Naming) -> _Told:
     columns = [f"{name}_truth" for name in task.names]
     found = Columns.recognise(table.columns, replace(naming, texts=False), (), f"--truth {table.path}")
     paper_id, categories, label = str(found.names["id"]), found.names["categories"], found.names["label"]
@@ -149,9 +160,12 @@ def _of_table(table: LabelsFile, task: Task, naming: Naming) -> tuple[pl.DataFra
     nothing = pl.lit(None, pl.String)
     told = (pl.col(name).cast(pl.String) if name in there else nothing for name in (label, categories))
     said, listed = found.telling(*told)
-    answers, wording = _answers(task, frame.with_columns(listed=listed, label=said))
+    rows = frame.with_columns(listed=listed, label=said)
+    answers, wording = _answers(task, rows)
     papers = frame.select("id", *(name for name in ("created", "title") if name in there))
-    return papers.hstack([frame.get_column(one.name) if one.name in written else one for one in answers]), wording
+    papers = papers.hstack([frame.get_column(one.name) if one.name in written else one for one in answers])
+    passed_over = label in there and not found.named and (written or rows.get_column("listed").count() > 0)
+    return _Told(papers, wording, str(label) if passed_over else "")
 
 
 def _answers(task: Task, papers: pl.DataFrame) -> tuple[list[pl.Series], str]:
@@ -162,7 +176,7 @@ def _answers(task: Task, papers: pl.DataFrame) -> tuple[list[pl.Series], str]:
     return answers, wording.told()
 
 
-def _of_dump(path: str, task: Task, naming: Naming) -> tuple[pl.DataFrame, str]:
+def _of_dump(path: str, task: Task, naming: Naming) -> _Told:
     parts = []
     rejects: Counter[str] = Counter()
     # With a column that is named no id is a reject: what a damaged one means may be told by the labels.
@@ -177,4 +191,4 @@ def _of_dump(path: str, task: Task, naming: Naming) -> tuple[pl.DataFrame, str]:
         raise DataError(f"--truth {path}: no paper in it" + (f": {in_words(rejects)}" if rejects else ""))
     papers = pl.concat(parts)
     answers, wording = _answers(task, papers)
-    return papers.drop("label", "listed").hstack(answers), wording
+    return _Told(papers.drop("label", "listed").hstack(answers), wording)

@@ -10,6 +10,7 @@ import polars as pl
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from arxivclf.corpus.splits import SHARES, TRAIN, VALIDATION
+from arxivclf.model.calibration import LEAST_PAPERS
 from arxivclf.model.folder import ModelInfo
 from arxivclf.model.hub import name_on_hub
 from arxivclf.reporting.metrics import Confusion
@@ -219,6 +220,10 @@ def _data(info: ModelInfo) -> str:
         + (f", {papers['excluded']:,} papers that were to be (`--exclude`)." if "excluded" in papers else "."),
         f"Split {split}.",
     ]
+    if papers.get("told_by_label"):
+        told.append(f"The truth of {papers['told_by_label']:,} papers is what a label column says, not categories.")
+    if papers.get("of_unknown_year"):
+        told.append(f"Of {papers['of_unknown_year']:,} papers nothing told the year; they count as new enough.")
     if settings["validation"]:
         only = f", for `{settings['validation_label']}` alone" if settings["validation_label"] else ""
         told.append(
@@ -335,14 +340,27 @@ def _calibration(info: ModelInfo) -> str:
         )
         rows.append((f"`{label}`", one.kind, *map(_figure, errors), f"{info.thresholds[label]:.4f}"))
     header = ("label", "kind", "validation before", "and after", "test before", "and after", "threshold")
-    plain = [f"`{label}`" for label, one in info.calibrations.items() if one.kind == "none"]
-    few = "too few papers, or it was not asked for"
-    but = f" Those of {', '.join(plain)} are not calibrated ({few}), and no probabilities." if plain else ""
+    plain = [label for label, one in info.calibrations.items() if one.kind == "none"]
+    but = "".join(f" Those of `{label}` are {how_calibrated(info, label)}." for label in plain)
     return (
         f"Scores are probabilities, calibrated on the validation set.{but} Their expected calibration error (15 bins of"
         " equal width) before and after; and the score from which on a label is given, that of the best F1 on"
         " validation:\n\n" + _table(header, rows)
     )
+
+
+def how_calibrated(info: ModelInfo, label: str) -> str:
+    """What became of the scores of a label, in words."""
+    kind, asked = info.calibrations[label].kind, info.settings["calibration"]
+    if kind != "none":
+        return f"calibrated ({kind})"
+    if asked == "none":
+        return "not calibrated, as was asked for"
+    of = info.metrics["validation"][label]
+    rarer = min(of["support"], of["true_negatives"] + of["false_positives"])
+    if rarer < LEAST_PAPERS["temperature" if asked == "auto" else asked]:
+        return f"not calibrated, for {rarer:,} validation papers of the rarer class are too few"
+    return "as they were, for no calibration does better on validation papers that it was not fitted to"
 
 
 def _figure(value: float | None) -> str:

@@ -27,12 +27,13 @@ from arxivclf.corpus.truths import Wording, truth
 from arxivclf.errors import DataError, UsageError
 from arxivclf.model.folder import NO_BASE
 from arxivclf.progress import Watcher
+from arxivclf.reporting.table import KEY, LabelsFile, keyed
 
 WEAK = "weak_negatives"
 
 _COLUMN = "label:"
-# Of papers whose label is a word that may say nothing.
-_OTHER = "other words"
+# Of papers whose label is a word that may say nothing, and of those that have a label.
+_OTHER, _BY_LABEL = "other words", "by label"
 
 _COLUMNS = ("id", "key", "created", "year", "categories", "title", "abstract", "text")
 
@@ -137,7 +138,7 @@ def check(settings: TrainSettings) -> None:
     others = Naming.of(settings, if_there=True)
     files = [(settings.snapshots, Naming.of(settings))]
     files += [((path,), others) for path in (settings.validation, settings.weak_negatives) if path]
-    files += [((settings.exclude,), _of_ids(settings))] if settings.exclude else []
+    files += [((settings.exclude,), _of_ids(settings))] if settings.exclude and not _is_csv(settings.exclude) else []
     for paths, naming in files:
         names = [name for name in resolve(paths) if name != STANDARD_INPUT and not is_remote(name)]
         Snapshot(tuple(Source(name, Path(name)) for name in names), naming).check()
@@ -156,7 +157,8 @@ class _Collection:
 
     def __init__(self, settings: TrainSettings, task: Task, rejects: RejectsFile, watcher: Watcher) -> None:
         self._settings, self._task, self._rejects, self._watcher = settings, task, rejects, watcher
-        self._counts = {"papers": 0, "ids_restored": 0, "before_since": 0, "without_truth": 0, "repeats": 0}
+        counted = "papers ids_restored before_since of_unknown_year without_truth told_by_label repeats"
+        self._counts = dict.fromkeys(counted.split(), 0)
         self._files: list[DataFile] = []
 
     def dataset(self) -> Dataset:
@@ -211,10 +213,13 @@ class _Collection:
             all_keys.append(papers.get_column("key").hash())
             recent = papers.filter(pl.col("year").fill_null(settings.since) >= settings.since)
             counts["before_since"] += len(papers) - len(recent)
+            counts["of_unknown_year"] += papers.get_column("year").null_count()
             wording.add(papers)
-            known = _with_truth(recent.with_columns(wording.other().alias(_OTHER)), self._task)
+            flags = [wording.other().alias(_OTHER), pl.col("label").is_not_null().alias(_BY_LABEL)]
+            known = _with_truth(recent.with_columns(flags), self._task)
             counts["without_truth"] += len(recent) - len(known)
             others += int(known.get_column(_OTHER).sum())
+            counts["told_by_label"] += int(known.get_column(_BY_LABEL).sum())
             known_keys.append(known.get_column("key").hash())
             known = known.with_columns(splits.sample_order(known.get_column("key"), settings.seed))
             if settings.sample is not None:
@@ -226,10 +231,11 @@ class _Collection:
             # Only the whole dump shows how it is worded.
             kept = kept.filter(~pl.col(_OTHER))
             counts["without_truth"] += others
-            self._watcher.say(_sentence(wording.told()))
+            counts["told_by_label"] -= others
+            self._watcher.say(f"In the dump, {wording.told()}")
         if not len(kept):
             raise DataError(_nothing_left(settings, counts, self._rejects, wording.told()))
-        kept = kept.drop(_OTHER)
+        kept = kept.drop(_OTHER, _BY_LABEL)
         every_key = pl.concat(known_keys)
         counts["repeats"] = len(every_key) - every_key.n_unique()
         chosen = _last_of_each(kept) if settings.max_papers is None else _lowest(kept, settings.max_papers)
@@ -239,9 +245,14 @@ class _Collection:
         """Which papers of any file take no part in this training."""
         if self._settings.exclude is None:
             return pl.lit(False)
-        papers = self._papers_of("what is left out", self._settings.exclude, _of_ids(self._settings))
+        path, naming = self._settings.exclude, _of_ids(self._settings)
+        if _is_csv(path):
+            papers: pl.DataFrame | None = _ids_in(path, naming)
+            self._files.append(_described("what is left out", Source(path, Path(path)), len(papers or ())))
+        else:
+            papers = self._papers_of("what is left out", path, naming)
         if papers is None:
-            raise DataError(f"{self._settings.exclude}: no paper in it to leave out")
+            raise DataError(f"{path}: no paper in it to leave out")
         left_out = _one_of(papers)
         self._counts["excluded"] = int(chosen.select(left_out.sum()).item())
         return left_out
@@ -257,7 +268,7 @@ class _Collection:
         wording = Wording(task)
         wording.add(papers)
         if told := wording.told():
-            self._watcher.say(f"{path}: {told}")
+            self._watcher.say(f"In {path}, {told}")
         known = _last_of_each(_with_truth(wording.understood(papers), task)).filter(~left_out)
         if not len(known):
             outside = f" outside {settings.exclude}" if settings.exclude is not None else ""
@@ -309,6 +320,8 @@ class _Collection:
         negatives = papers.select(_COLUMNS).with_columns(*no, order)
         weak = _lowest(negatives, wanted) if wanted else negatives.clear()
         self._counts[WEAK] = len(weak)
+        if len(weak) < wanted:
+            self._watcher.say(f"{path} has {len(weak):,} papers for weak negatives, fewer than the {wanted:,} wanted")
         return weak
 
     def _papers_of(self, role: str, path: str, naming: Naming) -> pl.DataFrame | None:
@@ -335,6 +348,18 @@ def _of_ids(settings: TrainSettings) -> Naming:
     return Naming(settings.id_column or "id", if_there=True, texts=False)
 
 
+def _is_csv(path: str) -> bool:
+    return path.lower().endswith((".csv", ".tsv")) and not is_remote(path)
+
+
+def _ids_in(path: str, naming: Naming) -> pl.DataFrame:
+    """The papers (`id`, `created`, `key`) of a list of ids as spreadsheets write it."""
+    table = LabelsFile.open(path)
+    paper_id = naming.among(table.columns).id or "id"
+    papers = keyed(table.read([paper_id, *({"created"} & {*table.columns})]).rename({paper_id: "id"}))
+    return papers.select("id", pl.lit(None, pl.Date).alias("created"), pl.col(KEY).alias("key"))
+
+
 def _one_of(papers: pl.DataFrame) -> pl.Expr:
     """Which papers of any file are, or may be by what damaged ids mean, among these, which must not be trained on.
 
@@ -343,10 +368,6 @@ def _one_of(papers: pl.DataFrame) -> pl.Expr:
     keys = possible_keys(papers).implode()
     likely = arxiv_key(pl.col("id"), pl.col("created"), trust=True)
     return pl.col("key").is_in(keys) | likely.is_in(keys).fill_null(False)
-
-
-def _sentence(told: str) -> str:
-    return told[0].upper() + told[1:]
 
 
 def _label_named(task: Task, name: str) -> Label:
@@ -365,7 +386,7 @@ def _described(role: str, source: Source, papers: int) -> DataFile:
 def _with_truth(papers: pl.DataFrame, task: Task) -> pl.DataFrame:
     """The papers whose truth is known for every label, with a boolean column for each."""
     answers = [series.rename(_column(series.name)) for series in truth(task, papers)]
-    columns = [*_COLUMNS, *({_OTHER} & {*papers.columns})]
+    columns = [*_COLUMNS, *(name for name in (_OTHER, _BY_LABEL) if name in papers.columns)]
     return papers.select(columns).hstack(answers).drop_nulls([series.name for series in answers])
 
 

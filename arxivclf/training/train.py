@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from arxivclf.config import TrainSettings
-from arxivclf.corpus.rejects import RejectsFile
+from arxivclf.corpus.rejects import RejectsFile, holds_rejects
 from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.sources import STANDARD_INPUT
 from arxivclf.corpus.tasks import Task
@@ -93,6 +93,8 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
         raise UsageError("a linear model is trained by one process: start it without torchrun")
     folder = Path(settings.output)
     refuse_foreign(folder)
+    if first and not holds_rejects(_rejects_of(folder)):
+        raise UsageError(f"{_rejects_of(folder)}: there already, and no rejects of ours; -o names another folder")
     check(settings)
     if settings.push is not None and first:
         check_push(settings.push)
@@ -123,6 +125,10 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     return result
 
 
+def _rejects_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.rejects.jsonl")
+
+
 def _idle(settings: TrainSettings) -> list[str]:
     """The settings of an encoder that are not as they are by default, as options are spelt."""
     usual = TrainSettings()
@@ -142,7 +148,7 @@ class _Job:
     def run(self, unfinished: Path | None) -> TrainResult:
         """Train, judge, and write into `unfinished` where it is given."""
         settings, watcher, names = self._settings, self._watcher, self._task.names
-        rejects_path = self._folder.with_name(f"{self._folder.name}.rejects.jsonl") if unfinished else None
+        rejects_path = _rejects_of(self._folder) if unfinished else None
         with RejectsFile(rejects_path) as rejects:
             dataset = collect(settings, self._task, rejects, watcher)
         watcher.say(_described(dataset), **dataset.counts)
@@ -350,6 +356,7 @@ def _described(dataset: Dataset) -> str:
         for name, words in (
             ("rejects", "rows rejected"),
             ("before_since", "too old"),
+            ("of_unknown_year", "taken although nothing tells their year"),
             ("without_truth", "without truth"),
             ("repeats", "repeats of an id left out"),
             ("weak_negatives", "of the training papers are weak negatives"),
@@ -357,6 +364,7 @@ def _described(dataset: Dataset) -> str:
             ("shared_with_validation", "left out of training because they are in the validation set"),
             ("ids_restored", "damaged ids told from their dates"),
         )
-        if dataset.counts.get(name)
+        # What was asked for is told even where it came to nothing.
+        if dataset.counts.get(name) or (name in dataset.counts and name in ("excluded", "weak_negatives"))
     ]
     return sides + (f" ({'; '.join(apart)})" if apart else "")
