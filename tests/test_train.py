@@ -68,7 +68,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         "papers": 316,
         "ids_restored": 1,
         "before_since": 5,
+        "of_unknown_year": 0,
         "without_truth": 3,
+        "told_by_label": 0,
         "repeats": 7,
         "rejects": 1,
     }

@@ -146,7 +146,7 @@ def show_plan(plan: Plan, workers: int | None, price: float | None) -> None:
 def show(summary: LabelSummary) -> None:
     """Say what became of the papers."""
     lines = list(_lines(summary))
-    width = max(len(what) for what, _ in lines)
+    width = max(20, *(len(what) for what, _ in lines))
     for what, figure in lines:
         click.echo(f"{what:<{width}} {figure}", err=summary.output == "-")
 

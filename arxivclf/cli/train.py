@@ -136,8 +136,8 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
         validation, test = (result.info.metrics[part][name] for part in ("validation", "test"))
         click.echo(
             f"{name}: scores {how_calibrated(result.info, name)}; expected calibration error on validation"
-            f" {validation['calibration_error']:.3f} (before: {validation['calibration_error_before']:.3f}), on test {test['calibration_error']:.3f};"
-            f" labelled from a score of {result.info.thresholds[name]:.3f} on"
+            f" {validation['calibration_error']:.3f} (before: {validation['calibration_error_before']:.3f}), on test"
+            f" {test['calibration_error']:.3f}; labelled from a score of {result.info.thresholds[name]:.3f} on"
         )
     click.echo(f"The model is in {result.folder}, and its card in {result.folder / 'README.md'}.")
     if result.pushed:

@@ -153,12 +153,12 @@ def refuse_wrong_file(
                     file.write(chunk.rejects)
     names, why = ", ".join(settings.snapshots), in_words(census.reasons)
     most = max(census.reasons, key=lambda reason: census.reasons[reason], default="")
-    why += f"; {_HINTS[most]}" if most in _HINTS else ""
+    hint = f"; {_HINTS[most]}" if most in _HINTS else ""
     if not census.count:
-        raise DataError(f"no paper in {names}: {why}; see {rejects_path}")
+        raise DataError(f"no paper in {names}: {why}; see {rejects_path}{hint}")
     raise DataError(
         f"{rejected:,} of {rows:,} rows of {names} would be rejected ({why}), a larger share than"
-        f" --max-rejects {settings.max_rejects:g}; nothing was labelled, see {rejects_path}"
+        f" --max-rejects {settings.max_rejects:g}; nothing was labelled, see {rejects_path}{hint}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,8 +89,12 @@ def along(
 
 
 def _shown(threshold: float, ranked: Ranked) -> str:
-    # Rounded as usual it may be above the score that it is.
-    rounded = (f"{threshold:.{digits}f}" for digits in range(4, 9))
+    # Rounded up it may be above the score that it is, rounded down below another.
+    rounded = (
+        f"{direction(threshold * 10**digits) / 10**digits:.{digits}f}"
+        for digits in range(4, 9)
+        for direction in (round, math.floor)
+    )
     return next((one for one in rounded if ranked.at(float(one)) == ranked.at(threshold)), str(threshold))
 
 

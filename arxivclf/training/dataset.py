@@ -247,11 +247,11 @@ class _Collection:
             return pl.lit(False)
         path, naming = self._settings.exclude, _of_ids(self._settings)
         if _is_csv(path):
-            papers: pl.DataFrame | None = _ids_in(path, naming)
-            self._files.append(_described("what is left out", Source(path, Path(path)), len(papers or ())))
+            papers = _ids_in(path, naming)
+            self._files.append(_described("what is left out", Source(path, Path(path)), len(papers)))
+        elif (found := self._papers_of("what is left out", path, naming)) is not None:
+            papers = found
         else:
-            papers = self._papers_of("what is left out", path, naming)
-        if papers is None:
             raise DataError(f"{path}: no paper in it to leave out")
         left_out = _one_of(papers)
         self._counts["excluded"] = int(chosen.select(left_out.sum()).item())
