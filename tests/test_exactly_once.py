@@ -414,7 +414,7 @@ def test_several_models_in_one_pass(cli: Callable[..., Result], model: Path, tin
     pair = ["label", "dump.jsonl", "--model", "nlp", "--model", "cleaned", "-o", "pair.parquet"]
     assert cli(*pair).exit_code == 0
     assert pl.read_parquet("pair.parquet").columns[3:9:3] == ["nlp", "cv"]
-    assert "different ways" in error_line(cli(*pair, "--overwrite", "--reuse", "pair.parquet"), 2)
+    assert "different ways" in error_line(cli(*pair[:-1], "again.parquet", "--reuse", "pair.parquet"), 2)
     clash = cli("label", "dump.jsonl", "--model", model, "--model", model, "-o", "clash.parquet")
     assert "gives the label 'ai', and so does another model" in error_line(clash, 2)
 

@@ -31,6 +31,7 @@ _DATED = ("versions", "created", "published", "publication_date", "date")
 _YEARS = ("year", "publication_year")
 # A column of that name may hold something else, such as 20150401.
 _PLAUSIBLE_YEARS = (1000, 2999)
+_OTHER_DATE = r"^(?:[0-9]{4}/[0-9]{2}/[0-9]{2}|[0-9]{2}\.[0-9]{2}\.[0-9]{4}|(?:1[89]|20)[0-9]{6})$"
 # "March 1998" and the like, which is no date.
 _YEAR_IN_WORDS = r"(?:^|[^0-9])((?:1[89]|20)[0-9]{2})(?:[^0-9]|$)"
 _KEPT, _DATE = "keep:", "date:"
@@ -196,7 +197,7 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
     dated = [name for name in raw.columns if name.startswith(_DATE)]
     said = [pl.col(name) for name in dated if raw.get_column(name).null_count() < len(raw)]
     created = pl.coalesce(map(_date, said)) if said else pl.lit(None, pl.Date)
-    in_words = pl.coalesce(one.str.extract(_YEAR_IN_WORDS) for one in said) if said else pl.lit(None, pl.String)
+    in_words = pl.coalesce(said) if said else pl.lit(None, pl.String)
     rows = raw.lazy().with_columns(*blank_is_null, created=created, in_words=in_words).drop(dated).collect()
     key = arxiv_key(pl.col("id"), pl.col("created"))
     if not columns.arxiv:
@@ -206,7 +207,7 @@ def settle(raw: pl.DataFrame, columns: Columns, source: str, unit: str, raw_text
     told = pl.coalesce(
         pl.col("created").dt.year(),
         pl.when(written.is_between(*_PLAUSIBLE_YEARS)).then(written),
-        pl.col("in_words").cast(pl.Int32),
+        pl.when(pl.col("created").is_null()).then("in_words").str.extract(_YEAR_IN_WORDS).cast(pl.Int32),
     )
     year = pl.coalesce(told, year_of(pl.when(told.is_null()).then(pl.col("key"))))
     reason = (
@@ -243,8 +244,8 @@ def _date(written: pl.Expr) -> pl.Expr:
     inside = pl.when(listed).then(written).str.extract(r"""["']created["']\s*:\s*["']([^"']+)""")
     written = pl.coalesce(inside, pl.when(~listed).then(written))
     kaggle = written.str.to_datetime("%a, %d %b %Y %H:%M:%S GMT", strict=False).dt.date()
-    others = (
-        written.str.slice(0, length).str.to_date(form, strict=False)
-        for length, form in ((10, "%Y-%m-%d"), (10, "%Y/%m/%d"), (10, "%d.%m.%Y"), (8, "%Y%m%d"))
-    )
-    return pl.coalesce(kaggle, *others)
+    iso = written.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    # Nearly all are of the first two, and each form that is tried takes its time.
+    other = pl.when(kaggle.is_null() & iso.is_null() & written.str.contains(_OTHER_DATE)).then(written)
+    others = (other.str.to_date(form, strict=False) for form in ("%Y/%m/%d", "%d.%m.%Y", "%Y%m%d"))
+    return pl.coalesce(kaggle, iso, *others)
