@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from arxivclf.errors import ModelError
 from arxivclf.model import backends, packed
 from arxivclf.model.backends import Candidate, Checked, Judge, Reference, candidates, check, choose
 from arxivclf.model.calibration import sigmoid
-from arxivclf.model.compiled import Compiled, _converted, _Parted
+from arxivclf.model.compiled import Compiled, SignalStack, _converted, _Parted
 from arxivclf.model.devices import Device, bfloat16_is_fast, find
 from arxivclf.model.encoder import Encoder
 from arxivclf.model.first_token import FirstToken, fits
@@ -186,6 +187,27 @@ def test_what_was_converted_is_kept(
     (tmp_path / "file").touch()
     np.testing.assert_array_equal(made(tmp_path / "file" / "cache"), first)
     assert len(conversions) == 3
+
+
+@pytest.mark.parametrize("order", ["012", "210", "102"])
+def test_signals_are_handled_where_they_were_before(
+    encoder: Encoder, token_ids: list[list[int]], tmp_path: Path, order: str
+) -> None:
+    """In whatever order models go: on a stack that went with one of them the next Ctrl-C is a segmentation fault."""
+
+    def stack() -> tuple[int | None, int, int]:
+        now = SignalStack.now()
+        return now.at, now.flags, now.bytes
+
+    before = stack()
+    made: dict[str, Compiled] = {
+        name: Compiled(encoder.model, "float32", token_ids, {}, 0, False, tmp_path / "cache") for name in "012"
+    }
+    assert stack() == before
+    for name in order:
+        del made[name]
+        gc.collect()
+        assert stack() == before
 
 
 def test_nobody_is_told_of_a_conversion(encoder: Encoder, token_ids: list[list[int]], tmp_path: Path) -> None:

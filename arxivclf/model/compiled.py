@@ -5,7 +5,9 @@ What was converted is kept beside other caches, so that only the first labelling
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,12 +111,13 @@ class Compiled:
         with suppress(RuntimeError, OSError):
             # A broken cache is made again.
             found = core.read_model(cache / "model.xml")
-        if found is None:
-            found = _converted(model, kind, papers[:_CALIBRATION_PAPERS], spans, padding)
-            _keep(found, cache)
         precision = "f32" if kind == "float32" or not bfloat16 else "bf16"
         how = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
-        self._queue = openvino.AsyncInferQueue(core.compile_model(found, "CPU", how))
+        with _signal_stack_as_it_is():
+            if found is None:
+                found = _converted(model, kind, papers[:_CALIBRATION_PAPERS], spans, padding)
+                _keep(found, cache)
+            self._queue = openvino.AsyncInferQueue(core.compile_model(found, "CPU", how))
 
     def logits(self, token_ids: Sequence[list[int]], outputs: int, advance: Callable[[int], None]) -> Scores:
         """The logits of tokenised papers, float32 (papers, outputs), in their order; `advance` as in `Encoder`."""
@@ -138,6 +141,33 @@ class Compiled:
         while done:
             advance(done.popleft())
         return logits
+
+
+class SignalStack(ctypes.Structure):
+    """The memory in which this thread's signals are handled: `stack_t` of sigaltstack(2)."""
+
+    _fields_ = (("at", ctypes.c_void_p), ("flags", ctypes.c_int), ("bytes", ctypes.c_size_t))
+
+    @classmethod
+    def now(cls) -> SignalStack:
+        found = cls()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+        return found
+
+
+@contextmanager
+def _signal_stack_as_it_is() -> Iterator[None]:
+    """Undo what OpenVINO does to it: each engine of its brings such a stack, and in the end takes it away and puts back
+    the one that it found. Of several that go in another order than they came that is gone by then, and the next Ctrl-C
+    ends the process without a word."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = SignalStack.now()
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(before), None)
 
 
 def _openvino() -> Any:
