@@ -217,13 +217,13 @@ def test_a_models_gate_alone_stands_beside_it(model: Path, cli: Callable[..., Re
     found = {one.name: one.gate_alone for one in ai.figures}
     assert found["F1"] == alone["f1"]
     assert found["average precision"] == alone["average_precision"]
-    assert "gate alone" in cli("report", model).stdout
-    assert "gate alone" not in cli("report", model / "test.labels.parquet").stdout
+    assert "linear alone" in cli("report", model).stdout
+    assert "linear alone" not in cli("report", model / "test.labels.parquet").stdout
     # They are figures of these papers, by this truth, at a threshold of its own.
     for more in (("--truth", model / "test.labels.parquet"), ("--unseen-by", "bundled"), ("--threshold", "0.5")):
         shown = cli("report", model, *more)
         assert shown.exit_code == 0, shown.output
-        assert "gate alone" not in shown.stdout
+        assert "linear alone" not in shown.stdout
 
 
 def test_the_screen(cli: Callable[..., Result], labels: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_threshold_is_never_shown_as_0_or_1_that_is_not(tmp_path: Path, cli: C
     wishes = [part for wish in ("1", "0.6", "0.3") for part in ("--for-recall", wish)]
     shown = cli("report", tmp_path / "x.parquet", *wishes, env={"COLUMNS": "120"}).stdout
     column = dict(map(reversed, re.findall(r"^ *(\S+) .* recall (\S+) *$", shown, flags=re.M)))
-    assert column == {"1": "4.63e-06", "0.6": "0.99999994", "0.3": "1.0000"}
+    assert column == {"1": "0.000004", "0.6": "0.9999", "0.3": "1.0000"}
 
 
 def test_a_wish_that_no_threshold_fulfils(tmp_path: Path, cli: Callable[..., Result]) -> None:
