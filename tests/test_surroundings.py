@@ -238,7 +238,11 @@ def test_standard_output_that_is_closed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_standard_input_is_waited_for(tmp_path: Path, number: signal.Signals) -> None:
-    command = [*PROGRAM, "label", "-", "-o", "o.parquet", "--model", "bundled", "-q"]
+    # What a shell starts in the background ignores Ctrl-C, and so does what that starts.
+    heeding = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", heeding, *PROGRAM, "label", "-", "-o", "o.parquet", "--model", "bundled", "-q"]
     run = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert run.stdin is not None
     run.stdin.write(json.dumps(paper("2101.00001")) + "\n")
