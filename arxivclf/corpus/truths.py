@@ -62,10 +62,8 @@ class Wording:
         """Hear what more papers of the dump (with `label`) say."""
         if papers.get_column("label").null_count() == len(papers):
             return
-        yes, no, _ = yes_no_or_nothing(pl.col("label"))
-        word = pl.col("label").str.strip_chars().str.to_lowercase()
-        named = pl.any_horizontal(_names(label, word) for label in self._task.labels)
-        counted = papers.select(((yes | no).sum()).alias("bare"), named.sum().alias("named"))
+        bare, named = self._bare_and_named()
+        counted = papers.select(bare=bare.sum(), named=named.sum())
         self._yes_or_no += counted.item(0, "bare")
         self._named += counted.item(0, "named")
         others = papers.filter(self.other()).get_column("label").str.strip_chars()
@@ -76,10 +74,14 @@ class Wording:
     def other(self) -> pl.Expr:
         """Which papers have a label of other words: no yes or no, no category, and no name of a label."""
         said = pl.col("label").str.strip_chars()
-        word = said.str.to_lowercase()
-        yes, no, _ = yes_no_or_nothing(said)
-        named = pl.any_horizontal(_names(label, word) for label in self._task.labels)
-        return (~(yes | no | _silent(word) | _are_categories(said) | named)).fill_null(False)
+        bare, named = self._bare_and_named()
+        return (~(bare | _silent(said.str.to_lowercase()) | _are_categories(said) | named)).fill_null(False)
+
+    def _bare_and_named(self) -> tuple[pl.Expr, pl.Expr]:
+        """Which papers have a yes or no, and which the name of a label."""
+        word = pl.col("label").str.strip_chars().str.to_lowercase()
+        yes, no, _ = yes_no_or_nothing(word)
+        return yes | no, pl.any_horizontal(_names(label, word) for label in self._task.labels)
 
     @property
     def others_say_no(self) -> bool:

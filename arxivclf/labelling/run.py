@@ -135,6 +135,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
 
 
 def _refuse_what_cannot_be(settings: LabelSettings, output: str) -> None:
+    """Raise UsageError for settings that rule each other out."""
     if output == STANDARD_OUTPUT and (settings.shard is not None or settings.engine != "local"):
         raise UsageError("standard output takes the labels of one run on one machine; -o names a file")
     if settings.workers is not None and settings.engine == "local":

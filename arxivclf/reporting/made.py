@@ -14,7 +14,7 @@ import polars as pl
 from arxivclf.corpus.seen import LEARNT
 from arxivclf.corpus.sources import Source
 
-# The names are those of model.folder and of labelling.job, which are too heavy to import for them.
+# The names are those of model.folder and of labelling.job: reports know labels as files, and not who makes them.
 _INFO = "arxivclf.json"
 _JOB_KEY, _JOB_FILE = "arxivclf", ".job.json"
 

@@ -22,7 +22,7 @@ from arxivclf.errors import DataError, ModelError, UsageError, one_line
 from arxivclf.reporting.made import Made
 from arxivclf.reporting.text_tables import numbers, read_text
 
-# The name is that of model.folder, which is too heavy to import for it.
+# The name is that of model.folder: reports know models as folders, and not what is in them.
 TEST_LABELS = "test.labels.parquet"
 
 ASSUMED_THRESHOLD = 0.5
