@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 
+import polars as pl
+
 _BY_ARCHIVE = {
     "astro-ph": "CO EP GA HE IM SR",
     "cond-mat": "dis-nn mes-hall mtrl-sci other quant-gas soft stat-mech str-el supr-con",
@@ -94,6 +96,16 @@ def spellings(category: str) -> frozenset[str]:
         raise KeyError(category)
     preferred = SAME_AS.get(category, category)
     return frozenset([preferred, *(other for other, same in SAME_AS.items() if same == preferred)])
+
+
+def canonical_categories(categories: pl.Series) -> pl.Series:
+    """The categories of papers as lists of names, each once and in order, aliases and subsumed archives resolved.
+
+    `categories` are strings as arXiv writes them, separated by white space; null stays null.
+    """
+    names = pl.element().replace(SAME_AS)
+    listed = pl.col("categories").str.extract_all(r"\S+").list.eval(names).list.unique(maintain_order=True)
+    return categories.rename("categories").to_frame().select(listed).to_series()
 
 
 def nearest(category: str) -> list[str]:

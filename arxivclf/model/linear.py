@@ -1,7 +1,8 @@
-"""The linear model: a weight for each hashed word and label. It needs no torch, and labels tens of thousands a second.
+"""The linear model: a weight for each hashed feature and label. It needs no torch, and labels tens of thousands a second.
 
 A text's features (model.words) count 1 + ln(times it is there), weighted by how rare their place is and brought to
-length one; a label's logit is their product with its weights, plus a shift.
+length one; a label's logit is their product with its weights, plus an intercept, plus the logit of a small network over
+embeddings of words where it has one (model.dense).
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ import numpy.typing as npt
 import polars as pl
 
 from arxivclf.errors import ModelError, one_line
+from arxivclf.model.dense import Dense
 from arxivclf.model.labels import Scores
 from arxivclf.model.safety import LINEAR_WEIGHTS
 from arxivclf.model.words import BITS, PLACES, Counted, count
 
 # How often a word is there, from 0 to 255, to what it counts.
 DAMPED = np.concatenate([[0.0], 1.0 + np.log(np.arange(1, 256))]).astype(np.float32)
+
+# Memory while scoring depends on this many texts.
+_MOST_AT_ONCE = 4_096
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,8 +40,8 @@ class Linear:
     """Weights by place: of the PLACES those in `used` have a row, in the order of the places.
 
     `used` is a bit for each place, uint8 (PLACES / 8,); `rarity` uint8 (rows,) and `weights` int8 (labels, rows) are
-    in units of `rarity_unit` and `weight_units` (labels,); `shifts` (labels,) are added. Labels are in the order of
-    the task.
+    in units of `rarity_unit` and `weight_units` (labels,); `shifts` (labels,) are added, and the logits of the `dense`
+    part, if there is one. Labels are in the order of the task.
     """
 
     used: npt.NDArray[np.uint8]
@@ -45,6 +50,7 @@ class Linear:
     weights: npt.NDArray[np.int8]
     weight_units: Floats
     shifts: Floats
+    dense: Dense | None = None
 
     @cached_property
     def _rows(self) -> npt.NDArray[np.int32]:
@@ -65,7 +71,7 @@ class Linear:
 
     def logits(self, texts: pl.Series) -> Scores:
         """A logit for each cleaned text and label, float32 (texts, labels). It depends on the text alone."""
-        parts = [self._of(counted) for counted in count(texts)]
+        parts = [self.logits_of_features(counted) for counted in count(texts)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.shifts)), np.float32)
 
     def logits_of_many(self, texts: pl.Series) -> Scores:
@@ -74,11 +80,15 @@ class Linear:
         size = -(-len(texts) // cores) if len(texts) else 1
         if cores == 1 or len(texts) < 1_000:
             return self.logits(texts)
-        _ = self._rows, self._table  # Once, and not in each thread.
+        _ = self._rows, self._table, self.dense and self.dense.embeddings  # Once, and not in each thread.
         with ThreadPoolExecutor(cores) as pool:
             return np.concatenate(list(pool.map(self.logits, _slices(texts, size))))
 
-    def _of(self, counted: Counted) -> Scores:
+    def logits_of_features(self, counted: Counted) -> Scores:
+        """The same from the features of the texts."""
+        if len(counted) > _MOST_AT_ONCE:
+            blocks = (counted.slice(first, first + _MOST_AT_ONCE) for first in range(0, len(counted), _MOST_AT_ONCE))
+            return np.concatenate([self.logits_of_features(block) for block in blocks])
         # One row of zeros behind the last, so that each text, the last one too, ends where another segment starts: the
         # order in which numpy adds depends on how long a segment is.
         rows = np.append(self._rows[counted.places], 0)
@@ -90,7 +100,7 @@ class Linear:
         known = (np.diff(counted.bounds) > 0) & (sums[0] > 0)
         lengths = np.sqrt(np.where(known, sums[0], np.float32(1.0)))
         logits: Scores = ((np.where(known, sums[1:], np.float32(0.0)) / lengths).T + self.shifts).astype(np.float32)
-        return logits
+        return logits if self.dense is None else logits + self.dense.logits(counted)
 
     def save(self, folder: Path) -> None:
         """Write it into a model folder, as safetensors."""
@@ -102,6 +112,7 @@ class Linear:
             "weights": self.weights,
             "weight_units": self.weight_units,
             "shifts": self.shifts,
+            **(self.dense.tensors() if self.dense is not None else {}),
         }
         # One entry, for the library writes several in any order, and the same model is to be the same bytes.
         about = json.dumps({"bits": BITS, "rarity_unit": self.rarity_unit})
@@ -126,6 +137,7 @@ class Linear:
                 found["weights"],
                 found["weight_units"],
                 found["shifts"],
+                Dense.from_tensors(found, labels),
             )
             model._check(labels)
         except FileNotFoundError:

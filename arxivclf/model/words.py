@@ -21,6 +21,9 @@ import polars as pl
 
 BITS = 22
 PLACES = 1 << BITS
+# Of single words, which have embeddings: the words of half a million abstracts need no larger table.
+WORD_BITS = 17
+WORD_PLACES = 1 << WORD_BITS
 
 # Of texts in a block: small enough that all that is computed of it stays in the cache of a core.
 _BLOCK_TEXTS = 256
@@ -43,23 +46,49 @@ class Counted:
     """The features of some texts, those of a text in the order of their places.
 
     `places` are int32 in [0, PLACES), `counts` uint8 how often each is there (255 at most); those of text i stand from
-    `bounds[i]` to `bounds[i + 1]`, int64 (texts + 1,).
+    `bounds[i]` to `bounds[i + 1]`, int64 (texts + 1,). `words` are the words themselves in the order of the text, as
+    int32 in [0, WORD_PLACES); those of text i stand from `word_bounds[i]` to `word_bounds[i + 1]`, int64 (texts + 1,),
+    and the first `title_words[i]` of them, int64 (texts,), are those of its first sentence.
     """
 
     places: np.ndarray[tuple[int], np.dtype[np.int32]]
     counts: Bytes
     bounds: Ints
+    words: np.ndarray[tuple[int], np.dtype[np.int32]]
+    word_bounds: Ints
+    title_words: Ints
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def slice(self, first: int, last: int) -> Counted:
+        """The features of the texts from `first` up to `last`."""
+        bounds, words = self.bounds[first : last + 1], self.word_bounds[first : last + 1]
+        return Counted(
+            self.places[bounds[0] : bounds[-1]],
+            self.counts[bounds[0] : bounds[-1]],
+            bounds - bounds[0],
+            self.words[words[0] : words[-1]],
+            words - words[0],
+            self.title_words[first:last],
+        )
 
     @classmethod
     def join(cls, parts: list[Counted]) -> Counted:
         """The features of all texts of the parts, in their order."""
-        shifts = np.cumsum([0, *(len(part.places) for part in parts)])
-        bounds = [part.bounds[1:] + shift for part, shift in zip(parts, shifts[:-1], strict=True)]
         return cls(
             np.concatenate([part.places for part in parts]),
             np.concatenate([part.counts for part in parts]),
-            np.concatenate([np.zeros(1, np.int64), *bounds]),
+            _joined_bounds([part.bounds for part in parts]),
+            np.concatenate([part.words for part in parts]),
+            _joined_bounds([part.word_bounds for part in parts]),
+            np.concatenate([part.title_words for part in parts]),
         )
+
+
+def _joined_bounds(parts: list[Ints]) -> Ints:
+    """The bounds of consecutive blocks of values as those of one block."""
+    return np.concatenate([np.zeros(1, np.int64), *(np.diff(bounds) for bounds in parts)]).cumsum()
 
 
 def count(texts: pl.Series) -> Iterator[Counted]:
@@ -96,7 +125,8 @@ def _block(content: Bytes, bounds: Ints, titles: Ints) -> Counted:
     """
     texts = len(bounds) - 1
     hashes, starts = _words(content, bounds)
-    text = np.repeat(np.arange(texts), np.diff(np.searchsorted(starts, bounds)))
+    word_bounds = np.searchsorted(starts, bounds).astype(np.int64)
+    text = np.repeat(np.arange(texts), np.diff(word_bounds))
     neighbours = text[:-1] == text[1:]
     pairs = _mixed(hashes[:-1] * _PAIR + hashes[1:])
     in_title = starts < (bounds[:-1] + np.minimum(titles, np.diff(bounds)))[text]
@@ -113,7 +143,14 @@ def _block(content: Bytes, bounds: Ints, titles: Ints) -> Counted:
     distinct = keys[changes]
     places = (distinct & np.uint32(PLACES - 1)).astype(np.int32)
     first_keys = (np.arange(texts + 1, dtype=np.uint64) << np.uint64(BITS)).astype(np.uint64)
-    return Counted(places, counts, np.searchsorted(distinct, first_keys).astype(np.int64))
+    return Counted(
+        places,
+        counts,
+        np.searchsorted(distinct, first_keys).astype(np.int64),
+        (hashes >> np.uint64(64 - WORD_BITS)).astype(np.int32),
+        word_bounds,
+        np.bincount(text[in_title], minlength=texts).astype(np.int64),
+    )
 
 
 def _keys(found: list[tuple[Hashes, Ints]], texts: int) -> Keys:
