@@ -7,7 +7,7 @@ so that it moves no paper past another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -24,6 +24,9 @@ _FOLDS = 5
 # Where the two slopes of a beta calibration may meet, and where its curve has knots from there.
 _BENDS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0)
 _CURVE = np.concatenate([[-60.0], np.linspace(-8.0, 8.0, 33), [60.0]])
+# Where the offsets of years have their knots among the validation papers, and how far from 0 they are expected to lie.
+_YEAR_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_OFFSET_DEVIATION = 0.5
 # A model that knows nothing would have all its logits pressed into one score, and with them the order of its papers.
 _LEAST_SLOPE = 0.1
 
@@ -38,25 +41,41 @@ class Calibration:
     model that is surer of its negatives than of its positives, or less (Kull et al. 2017, whose curve bends at 0: here
     it does where that is likeliest); `isotonic` has a knot for each level of the isotonic regression (Zadrozny and
     Elkan 2002), in its middle, so that there are no ties.
+
+    A field grows, so that the same text is more likely to be positive in one year than in another: in each of `years`,
+    rising, the log-odds are shifted by one of `offsets`, in between by a straight line, and beyond as at the ends. A
+    paper of unknown year is not shifted, which gives it the average.
     """
 
     kind: Kind = "none"
     slope: float = 1.0
     logits: tuple[float, ...] = (0.0,)
     values: tuple[float, ...] = (0.0,)
+    years: tuple[int, ...] = ()
+    offsets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        rising = all(low < high for knots in (self.logits, self.values) for low, high in pairwise(knots))
-        finite = np.isfinite([self.slope, *self.logits, *self.values]).all()
+        rising = all(low < high for knots in (self.logits, self.values, self.years) for low, high in pairwise(knots))
+        finite = np.isfinite([self.slope, *self.logits, *self.values, *self.offsets]).all()
         if not (finite and rising and self.slope > 0 and 0 < len(self.logits) == len(self.values)):
             raise ValueError("a calibration is a rising function: finite knots, each above the last")
+        if len(self.years) != len(self.offsets):
+            raise ValueError("a calibration has an offset for each of its years")
 
-    def scores(self, logits: npt.ArrayLike) -> Floats:
-        """Scores in [0, 1], float64 in the shape of the logits."""
-        given = np.asarray(logits, dtype=np.float64)
-        inside = np.interp(given, self.logits, self.values)
-        below, above = np.minimum(given - self.logits[0], 0.0), np.maximum(given - self.logits[-1], 0.0)
-        return sigmoid(inside + self.slope * (below + above))
+    def scores(self, logits: npt.ArrayLike, years: npt.ArrayLike | None = None) -> Floats:
+        """Scores in [0, 1], float64 in the shape of the logits, of papers of these `years`, 0 where unknown."""
+        return sigmoid(self._log_odds(np.asarray(logits, dtype=np.float64)) + self._offset(years))
+
+    def _log_odds(self, logits: Floats) -> Floats:
+        inside = np.interp(logits, self.logits, self.values)
+        below, above = np.minimum(logits - self.logits[0], 0.0), np.maximum(logits - self.logits[-1], 0.0)
+        return inside + self.slope * (below + above)
+
+    def _offset(self, years: npt.ArrayLike | None) -> Floats | float:
+        if years is None or not self.years:
+            return 0.0
+        given = np.asarray(years)
+        return np.where(given > 0, np.interp(given, self.years, self.offsets), 0.0)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,13 +86,20 @@ class Calibration:
         if content["kind"] not in LEAST_PAPERS:
             raise ValueError(f"no calibration of the kind {content['kind']!r}")
         knots = (tuple(float(knot) for knot in content[name]) for name in ("logits", "values"))
-        return cls(content["kind"], float(content["slope"]), *knots)
+        years, offsets = (content.get(name, ()) for name in ("years", "offsets"))
+        by_year = tuple(int(year) for year in years), tuple(float(offset) for offset in offsets)
+        return cls(content["kind"], float(content["slope"]), *knots, *by_year)
 
 
-def calibrated(logits: npt.ArrayLike, calibrations: Sequence[Calibration]) -> npt.NDArray[np.float32]:
-    """Scores in [0, 1], float32 (papers, labels), from logits (papers, labels) and a calibration for each label."""
+def calibrated(
+    logits: npt.ArrayLike, calibrations: Sequence[Calibration], years: npt.ArrayLike | None = None
+) -> npt.NDArray[np.float32]:
+    """Scores in [0, 1], float32 (papers, labels), from logits (papers, labels) and a calibration for each label.
+
+    `years` (papers,) are those of the papers, 0 where unknown; None where none is known.
+    """
     given = np.asarray(logits, dtype=np.float64)
-    columns = [one.scores(given[:, label]) for label, one in enumerate(calibrations)]
+    columns = [calibration.scores(given[:, label], years) for label, calibration in enumerate(calibrations)]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -100,6 +126,47 @@ def fit(logits: npt.ArrayLike, truth: npt.ArrayLike, kind: Literal["auto"] | Kin
     more = losses - losses[losses.mean(axis=1).argmin()]
     within = more.mean(axis=1) <= more.std(axis=1) / np.sqrt(len(true))
     return _fit(given, true, kinds[int(within.argmax())])
+
+
+def fit_years(
+    calibration: Calibration, logits: npt.ArrayLike, truth: npt.ArrayLike, years: npt.ArrayLike
+) -> Calibration:
+    """The calibration with offsets by year, where they lower the cross-validated log loss; else as it is.
+
+    `years` (papers,) are 0 where unknown; such papers say nothing here. Offsets have a normal prior around 0, so that
+    few papers shift little. The loss must be lower by more than its standard error (five folds), as for the kinds.
+    """
+    given, true, when = np.asarray(logits, np.float64), np.asarray(truth, bool), np.asarray(years)
+    known = when > 0
+    log_odds, true, when = calibration._log_odds(given[known]), true[known], when[known]
+    knots = np.unique(np.quantile(when, _YEAR_QUANTILES).round().astype(int)) if len(when) else np.zeros(0, int)
+    if len(knots) < 2 or min(true.sum(), (~true).sum()) < LEAST_PAPERS["beta"]:
+        return calibration
+    basis = np.stack([np.interp(when, knots, row) for row in np.eye(len(knots))], axis=1)
+    fold = np.random.default_rng(0).permutation(len(true)) % _FOLDS
+    shifted = np.empty(len(true))
+    for part in range(_FOLDS):
+        offsets = _offsets(log_odds[fold != part], true[fold != part], basis[fold != part])
+        shifted[fold == part] = log_odds[fold == part] + basis[fold == part] @ offsets
+    gain = _losses(sigmoid(log_odds), true) - _losses(sigmoid(shifted), true)
+    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
+        return calibration
+    offsets = _offsets(log_odds, true, basis)
+    return replace(calibration, years=tuple(knots.tolist()), offsets=tuple(offsets.tolist()))
+
+
+def _offsets(log_odds: Floats, truth: npt.NDArray[np.bool_], basis: Floats) -> Floats:
+    """Maximum a posteriori offsets (knots,) to known log-odds, by Newton's method; the problem is strictly convex."""
+    offsets = np.zeros(basis.shape[1])
+    for _ in range(25):
+        share = sigmoid(log_odds + basis @ offsets)
+        slope = basis.T @ (share - truth) + offsets / _OFFSET_DEVIATION**2
+        bend = (basis * (share * (1 - share))[:, None]).T @ basis + np.eye(len(offsets)) / _OFFSET_DEVIATION**2
+        step = np.linalg.solve(bend, slope)
+        offsets -= step
+        if np.abs(step).max() < 1e-10:
+            break
+    return offsets
 
 
 def log_loss(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
