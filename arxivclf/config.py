@@ -35,7 +35,8 @@ class TrainSettings:
     with a training that was cut off. `loss` is binary cross-entropy, the same with positives `weighted` to count as
     much as negatives, or focal; `tune` says what is trained: all weights, the head alone, or LoRA updates.
     `gate` fits a linear model, mixes it with the encoder where that is better, and lets it decide what it is sure of:
-    at most a share `gate_risk` of labels may differ for that. The base `none` is no encoder, the linear model alone; 0
+    of the papers that the model labels without its gate, at most a share `gate_risk` may get another label because of
+    the gate, for each label, with 95 % confidence. The base `none` is no encoder, the linear model alone; 0
     epochs leave the base's weights as they are. `exclude` is a dump whose papers take no part in anything. `push` names
     the repository on the hub that the finished model goes to.
 
@@ -78,7 +79,7 @@ class TrainSettings:
     text_column: str | None = None
     label_column: str | None = None
     gate: bool = True
-    gate_risk: float = 0.002
+    gate_risk: float = 0.02
     push: str | None = None
 
     validation_label: str | None = None

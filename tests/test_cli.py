@@ -88,7 +88,7 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--track": (),
         "--exclude": None,
         "--gate": True,
-        "--gate-risk": 0.002,
+        "--gate-risk": 0.02,
     },
     "label": {
         "--model": (),

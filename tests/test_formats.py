@@ -149,6 +149,7 @@ def test_what_is_no_number_is_null(cli: Callable[..., Result], tmp_path: Path) -
         "method": "Wilson",
         "larger_class": None,
         "gate_alone": None,
+        "without_gate": None,
         "by_chance": None,
     }
     error = ai["figures"]["calibration_error"]

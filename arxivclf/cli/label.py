@@ -163,7 +163,11 @@ def _lines(summary: LabelSummary) -> Iterator[tuple[str, str]]:
         shares = (f"{name} {count:,} ({count / summary.papers:.1%})" for name, count in summary.decided.items())
         yield "decided by", ", ".join(shares)
     if summary.bound is not None:
-        yield "for the gate", f"{summary.bound:.2%} of a label's papers at most have another label (95 % confidence)"
+        share = f"at most {summary.bound:.2%} of the papers labelled without it"
+        yield "changed by the gate", f"{share}, for each label (95 % confidence)"
+        for name, gate in summary.gates.items():
+            counts = f"{gate.lost:,} lost and {gate.gained:,} gained of {gate.labelled:,} labelled"
+            yield f"on validation, {name}", counts
     if summary.ids_restored:
         yield "damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)"
     if summary.seen:

@@ -71,7 +71,8 @@ Examples:
     "--gate-risk",
     type=float,
     metavar="F",
-    help="At most this share of a label's papers may get another label by it, with 95 % confidence.",
+    help="Maximum share of a label's papers that the gate may change, relative to those labelled without the gate (95 %"
+    " confidence).",
 )
 @_option("--push", metavar="REPO", help="Push the model to this repository (owner/name) on the hub.")
 @options.naming

@@ -27,6 +27,7 @@ from arxivclf.corpus.truths import Wording, truth
 from arxivclf.errors import DataError, UsageError
 from arxivclf.labelling.reuse import Reuse
 from arxivclf.model.classifier import Model
+from arxivclf.model.gate import Gate
 from arxivclf.model.labels import BY_ENCODER, BY_GATE, BY_REUSE, Flags, Layout, Scores
 
 
@@ -87,9 +88,9 @@ class Classifier:
         return {name: threshold for model in self.models for name, threshold in model.thresholds.items()}
 
     @property
-    def bound(self) -> float | None:
-        """The share of a label's papers, at most, that the gates label in another way; None where there is no gate."""
-        return max((gate.risk for model in self.models for gate in model.gates), default=None)
+    def gates(self) -> dict[str, Gate]:
+        """The gate of each label, with its evidence; empty where no model has a gate."""
+        return {name: gate for model in self.models for name, gate in zip(model.task.names, model.gates, strict=False)}
 
     def prepare(self, papers: pl.DataFrame) -> Prepared:
         """All that needs no encoder: clean, hash, look for known scores, ask the linear models, tokenise the rest."""

@@ -19,6 +19,7 @@ from arxivclf.labelling.classifier import Classifier
 from arxivclf.labelling.parts import Part
 from arxivclf.labelling.reuse import Reuse
 from arxivclf.model.folder import ModelInfo, previous
+from arxivclf.model.gate import Gate
 from arxivclf.model.hub import BUNDLED, find_folder
 from arxivclf.model.labels import Layout
 from arxivclf.progress import Watcher
@@ -33,15 +34,15 @@ Finished = tuple[Part, pl.DataFrame, list[Reject]]
 class Facts:
     """What decides labels, of models that are loaded: their fingerprints, and that of what is reused, if anything.
 
-    `thresholds` are those of all labels in their order, `categories` what makes each true, `bound` the share of labels
-    that the gates may change (None without gates), `told` says in words what labels where.
+    `thresholds` are those of all labels in their order, `categories` what makes each true, `gates` those
+    of labels that have one, `told` says in words what labels where.
     """
 
     fingerprints: Sequence[Mapping[str, str]]
     reuse: str | None
     thresholds: Mapping[str, float]
     categories: Mapping[str, Sequence[str]]
-    bound: float | None
+    gates: Mapping[str, Gate]
     told: str
 
 
@@ -80,7 +81,7 @@ def facts_of(settings: LabelSettings, classifier: Classifier) -> Facts:
         classifier.reuse.fingerprint if classifier.reuse is not None else None,
         thresholds,
         {label.name: list(label.categories) for model in classifier.models for label in model.task.labels},
-        classifier.bound,
+        classifier.gates,
         _labelling_with(settings, classifier),
     )
 
@@ -91,7 +92,7 @@ def load(settings: LabelSettings) -> Classifier:
         *(settings.model or (default_model(),)),
         device=settings.device,
         task=settings.task,
-        # What the gate may cost was proven for the thresholds of the model, and for no other.
+        # The bound of the gate is proven only for the thresholds of the model.
         gate=settings.gate and settings.threshold is None,
     )
     if settings.reuse is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from arxivclf.labelling.engine import Facts
 from arxivclf.labelling.parts import Job, Part, Parts
 from arxivclf.labelling.sink import FORMS, STANDARD_OUTPUT, form_of, is_whole, read_job
 from arxivclf.model.classifier import COMPUTED
+from arxivclf.model.gate import Gate
 
 # Settings that decide what is written; the others decide where, or whether at all.
 _DECIDING = ("keep", "limit", "chunk_rows", "keep_duplicates", "id_column", "text_column", "label_column")
@@ -28,9 +29,10 @@ class LabelSummary:
     """What a run did: where the labels are, how many papers got each label, how many rows were rejected, and why.
 
     `decided` counts who decided, `seen` the papers that models met in training. `papers_now` are the papers that this
-    run labelled itself, in `seconds`; the others it found done. `bound` is the share of labels that differ, at most,
-    from those without a gate; None without one. `waits_for` says which chunks other shards have yet to label before
-    there is an output; "" where there is one.
+    run labelled itself, in `seconds`; the others it found done. `gates` are those of labels that have one; `bound` is
+    their risk, the largest share of a label's papers that the gate may change, relative to those that the model labels
+    without it (None without a gate). `waits_for` says which chunks other shards have yet to label before there is an
+    output; "" where there is one.
     """
 
     output: str
@@ -45,6 +47,7 @@ class LabelSummary:
     seconds: float
     bound: float | None = None
     waits_for: str = ""
+    gates: Mapping[str, Gate] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -54,7 +57,7 @@ class LabelSummary:
         rejects_file: str | None,
         papers_now: int,
         seconds: float,
-        bound: float | None = None,
+        gates: Mapping[str, Gate] | None = None,
         waits_for: str = "",
     ) -> LabelSummary:
         """The summary of all parts of a job."""
@@ -70,8 +73,9 @@ class LabelSummary:
             _total(part.seen for part in parts),
             papers_now,
             seconds,
-            bound,
+            max((gate.risk for gate in (gates or {}).values()), default=None),
             waits_for,
+            gates or {},
         )
 
 

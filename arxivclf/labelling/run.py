@@ -89,7 +89,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                 if all(one == job for one in parts.jobs()):
                     parts.finish()
                 took = time.monotonic() - started
-                return LabelSummary.of(done, output, rejects if there else None, 0, took, facts.bound)
+                return LabelSummary.of(done, output, rejects if there else None, 0, took, facts.gates)
             jobs.refuse_foreign_rejects(rejects)
             jobs.refuse_other(parts, output, job, settings.overwrite)
             jobs.refuse_rejects_of_others(output, rejects, job)
@@ -131,7 +131,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                         waits = "another shard is making them"
         if told := engine.told():
             watcher.say(told)
-        return LabelSummary.of(made, output, rejects, papers_now, time.monotonic() - started, facts.bound, waits)
+        return LabelSummary.of(made, output, rejects, papers_now, time.monotonic() - started, facts.gates, waits)
 
 
 def _refuse_what_cannot_be(settings: LabelSettings, output: str) -> None:

@@ -16,7 +16,8 @@ import xxhash
 from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.tasks import Label, Task, built_in, taken
 from arxivclf.errors import ModelError, UsageError
-from arxivclf.model.calibration import Calibration, calibrated
+from arxivclf.model.calibration import Calibration
+from arxivclf.model.cascade import Cascade
 from arxivclf.model.folder import INFO_FILE, MODEL_FILES, ModelInfo, fingerprint
 from arxivclf.model.gate import Blend, Gate
 from arxivclf.model.hub import find_folder
@@ -143,6 +144,11 @@ class Model:
         return cls(name, task, "none", thresholds, plain, encoder, outputs, mark)
 
     @property
+    def cascade(self) -> Cascade:
+        """How the logits of linear model and encoder become scores."""
+        return Cascade(self.calibrations, self.linear_calibrations, self.blends, self.gates)
+
+    @property
     def reason(self) -> str:
         """Where it computes, in which precision, and why, for a person."""
         return self.encoder.device.reason if self.encoder is not None else "cpu: a linear model, without an encoder"
@@ -159,14 +165,10 @@ class Model:
         return self.linear.logits_of_many(texts)
 
     def undecided(self, linear_logits: Scores) -> Flags:
-        """Which papers the encoder must see, bool (papers,): all of whose labels the linear model is not sure."""
+        """Which papers the encoder must see, bool (papers,): those that the gates do not decide."""
         if self.encoder is None:
             return np.zeros(len(linear_logits), dtype=bool)
-        if not self.gates:
-            return np.ones(len(linear_logits), dtype=bool)
-        scores = calibrated(linear_logits, self.linear_calibrations)
-        sure: Flags = np.logical_and.reduce([one.decides(scores[:, label]) for label, one in enumerate(self.gates)])
-        return ~sure
+        return self.cascade.deferred(linear_logits)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of cleaned texts, for a model that has an encoder."""
@@ -185,14 +187,13 @@ class Model:
         counts of papers, of all in the end.
         """
         decided = len(undecided) - int(undecided.sum())
-        scores = np.empty((len(undecided), len(self.task.names)), dtype=np.float32)
         if decided:
-            alone = self.linear_calibrations if self.encoder is not None else self.calibrations
-            scores[~undecided] = calibrated(linear_logits[~undecided], alone)
             advance(decided)
-        if decided < len(undecided):
-            logits = _there(self.encoder).logits(token_ids, advance)
-            scores[undecided] = self.mixed(linear_logits[undecided], logits)
+        scores = np.empty((len(undecided), len(self.task.names)), dtype=np.float32)
+        if undecided.any():
+            scores[undecided] = self.mixed(linear_logits[undecided], _there(self.encoder).logits(token_ids, advance))
+        if decided:
+            scores[~undecided] = self.cascade.linear_scores(linear_logits[~undecided])
         if not np.isfinite(scores).all():
             raise ModelError(f"{self.name}: gives scores that are no numbers; its weights are broken")
         return scores
@@ -207,11 +208,7 @@ class Model:
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
             chances: Scores = (shares / shares.sum(axis=1, keepdims=True))[:, list(self.outputs)].astype(np.float32)
             return chances
-        logits = logits[:, list(self.outputs)]
-        if self.blends:
-            columns = [one.logits(logits[:, at], linear_logits[:, at]) for at, one in enumerate(self.blends)]
-            logits = np.stack(columns, axis=1)
-        return calibrated(logits, self.calibrations)
+        return self.cascade.stacked_scores(linear_logits, logits[:, list(self.outputs)])
 
 
 def _encoder(folder: Path, max_tokens: int, device: str) -> Encoder:

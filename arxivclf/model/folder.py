@@ -30,7 +30,7 @@ TEST_LABELS = "test.labels.parquet"
 TRAINING_TABLE = "training.csv"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
 MODEL_FILES = ("config.json", "*.safetensors", *TOKENIZER_FILES)
-FORMAT = 3
+FORMAT = 4
 NO_BASE = "none"
 
 _TABLES = ("settings", "chosen", "papers", "metrics", "environment")

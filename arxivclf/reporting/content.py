@@ -57,6 +57,7 @@ def _of_label(label: LabelReport) -> dict[str, Any]:
                 "method": one.method,
                 "larger_class": number(one.larger_class),
                 "gate_alone": number(one.gate_alone),
+                "without_gate": number(one.without_gate),
                 "by_chance": number(one.by_chance),
             }
             for one in label.figures

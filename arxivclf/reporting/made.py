@@ -24,8 +24,8 @@ _TELLS_NOTHING = (OSError, pl.exceptions.PolarsError, ValueError, KeyError, Type
 @dataclass(frozen=True)
 class Made:
     """By label its threshold, and the categories that make it true; how many papers the models had `seen` in training
-    (`corpus.seen`); by label and figure what the linear model `alone` has on the test split of a model; and the
-    fingerprints of the `models` of a file of labels.
+    (`corpus.seen`); by label and figure what the linear model `alone` has on the test split of a model, and what
+    the model has there `without_gate`; and the fingerprints of the `models` of a file of labels.
 
     All are empty where nothing tells.
     """
@@ -34,6 +34,7 @@ class Made:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seen: Mapping[str, int] = field(default_factory=dict)
     alone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    without_gate: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     models: Sequence[Mapping[str, str]] = ()
 
     @classmethod
@@ -52,6 +53,7 @@ class Made:
             _lists({name: label["categories"] for name, label in labels.items()}),
             {LEARNT: met} if (met := int(told.get("papers", {}).get("test_papers_seen_by_base", 0))) else {},
             dict(alone["linear"]["test"]) if "encoder" in alone and "linear" in alone else {},
+            dict(told.get("metrics", {}).get("test_without_gate", {})),
         )
 
     @classmethod

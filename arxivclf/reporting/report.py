@@ -43,8 +43,9 @@ class Figure:
     """One figure of a label with its 95 % interval, how that was found (None: it has none), and that of baselines.
 
     `larger_class` is what calling every paper what most are would have, `gate_alone` what the model's linear model has
-    without the encoder, `by_chance`, of the calibration error alone, the mean of what calibrated scores would have on
-    so many papers; nan where a baseline has no such figure, or is not known.
+    without the encoder, `without_gate` what the model has when its encoder sees every paper, and `by_chance`, only for
+    the calibration error, the mean of what calibrated scores would have on so many papers; nan where a baseline has no
+    such figure, or is not known.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Figure:
     method: Literal["Wilson", "bootstrap"] | None
     larger_class: float
     gate_alone: float = math.nan
+    without_gate: float = math.nan
     by_chance: float = math.nan
 
 
@@ -59,11 +61,11 @@ class Figure:
 class LabelReport:
     """One label against its truth: all papers, those `labelled`, those without truth or score, and the rest compared.
 
-    `ranked` are the compared papers by score, `gate_alone` figures of the linear model alone, by name, and `where`
-    says which categories have most of the errors, if categories are known; `assumed` that the file had scores alone,
-    so that labels are those of 0.5. Where asked for, `thresholds` say what
-    labelling from a score on would give, `slices` what the labels of parts of the papers are worth, and `disagreements`
-    which papers to look at.
+    `ranked` are the compared papers by score, `gate_alone` figures of the linear model alone, `without_gate` those of
+    the model without its gate, both by name, and `where` says which categories have most of the errors, if categories
+    are known; `assumed` that the file had scores alone, so that labels are those of 0.5. Where asked for, `thresholds`
+    say what labelling from a score on would give, `slices` what the labels of parts of the papers are worth, and
+    `disagreements` which papers to look at.
     """
 
     name: str
@@ -77,6 +79,7 @@ class LabelReport:
     disagreements: Disagreements | None = None
     where: WhereErrors | None = None
     gate_alone: Mapping[str, float | None] = field(default_factory=dict)
+    without_gate: Mapping[str, float | None] = field(default_factory=dict)
     assumed: bool = False
 
     @cached_property
@@ -89,7 +92,7 @@ class LabelReport:
         hits, right = counts.true_positives, counts.true_positives + counts.true_negatives
         prevalence = counts.support / counts.papers if counts.support else math.nan
         area = 0.5 if 0 < counts.support < counts.papers else math.nan
-        found = (
+        figures = (
             Figure("precision", wilson(hits, hits + counts.false_positives), "Wilson", guess.precision),
             Figure("recall", wilson(hits, counts.support), "Wilson", guess.recall),
             Figure("F1", f1_interval(counts), "Wilson", guess.f1),
@@ -98,10 +101,13 @@ class LabelReport:
             Figure("ROC area", ranked.roc_area(), "bootstrap", area),
             Figure("calibration error", ranked.calibration_error(), None, math.nan, by_chance=ranked.error_by_chance),
         )
-        alone = [self.gate_alone.get(one.name.lower().replace(" ", "_")) for one in found]
-        return tuple(
-            one if value is None else replace(one, gate_alone=value) for one, value in zip(found, alone, strict=True)
-        )
+        return tuple(map(self._with_baselines, figures))
+
+    def _with_baselines(self, figure: Figure) -> Figure:
+        key = figure.name.lower().replace(" ", "_")
+        values = (of.get(key) for of in (self.gate_alone, self.without_gate))
+        gate_alone, without_gate = (math.nan if value is None else value for value in values)
+        return replace(figure, gate_alone=gate_alone, without_gate=without_gate)
 
 
 @dataclass(frozen=True)
@@ -172,8 +178,9 @@ def report(
     if errors:
         table = keyed(table)
         beside.append(KEY)
-    # Those of the gate are of the test part as it is, at the gate's own threshold.
-    alone = file.made.alone if truth is None and unseen_by is None and threshold is None else {}
+    # These figures are of the whole test split, at the thresholds of the model.
+    as_tested = truth is None and unseen_by is None and threshold is None
+    alone, without_gate = (file.made.alone, file.made.without_gate) if as_tested else ({}, {})
     thresholds = file.made.thresholds
     if threshold is not None:
         thresholds = dict.fromkeys(names, threshold)
@@ -196,6 +203,7 @@ def report(
                 disagreements=surest(known, errors) if errors else None,
                 where=where_errors(known) if "categories" in beside else None,
                 gate_alone=alone.get(name, {}),
+                without_gate=without_gate.get(name, {}),
                 assumed=assumed,
             )
         )

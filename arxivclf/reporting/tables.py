@@ -211,14 +211,17 @@ def confusion_table(name: str, confusion: Confusion) -> Named:
 
 
 def figures_table(label: LabelReport) -> Named:
-    """Every figure with its interval, and what calling all papers what most are would have, and the gate alone."""
+    """Every figure with its interval, and those of baselines: the larger class, no gate, the linear model."""
     most = label.name if label.confusion.support > label.confusion.papers / 2 else f"not {label.name}"
-    headings = [label.name, "95 % interval", f"always {most}", *(["linear alone"] if label.gate_alone else [])]
-    table = _plain_table("Figures", "figure", *headings)
-    for one in label.figures:
-        cells = [*_with_bounds(one.interval), _figure(one.larger_class)]
-        cells += [_figure(one.gate_alone)] if label.gate_alone else []
-        table.add_row(one.name, *cells, style="bold" if one.name == "F1" else "")
+    baselines = {f"always {most}": [figure.larger_class for figure in label.figures]}
+    if label.without_gate:
+        baselines["no gate"] = [figure.without_gate for figure in label.figures]
+    if label.gate_alone:
+        baselines["linear alone"] = [figure.gate_alone for figure in label.figures]
+    table = _plain_table("Figures", "figure", label.name, "95 % interval", *baselines)
+    for at, figure in enumerate(label.figures):
+        cells = [*_with_bounds(figure.interval), *(_figure(values[at]) for values in baselines.values())]
+        table.add_row(figure.name, *cells, style="bold" if figure.name == "F1" else "")
     return table
 
 

@@ -127,18 +127,33 @@ def _meaning(label: Any) -> tuple[str, str, str]:
 
 
 def _results(info: ModelInfo) -> str:
-    rows = []
+    gated, rows = bool(info.gates), []
     for part in ("validation", "test"):
-        for label, of in info.metrics[part].items():
-            papers = of["true_positives"] + of["false_positives"] + of["false_negatives"] + of["true_negatives"]
-            figures = [_figure(of.get(figure)) for figure in _FIGURES]
-            rows.append((_set_name(info, part, label), f"`{label}`", f"{papers:,}", f"{of['support']:,}", *figures))
+        for label, values in info.metrics[part].items():
+            papers = sum(values[f"{sign}_{side}"] for sign in ("true", "false") for side in ("positives", "negatives"))
+            without_gate = info.metrics[f"{part}_without_gate"][label] if gated else {}
+            figures = [
+                _figure(by_name.get(name))
+                for name in _FIGURES
+                for by_name in (values, *([without_gate] if gated else []))
+            ]
+            rows.append((_set_name(info, part, label), f"`{label}`", f"{papers:,}", f"{values['support']:,}", *figures))
+    names = [column for name in _FIGURES.values() for column in (name, *([f"{name}, no gate"] if gated else []))]
+    notes = []
+    if gated:
+        shares = info.metrics["decided_by_gate"]
+        notes.append(
+            "The figures are those of the model as `arxivclf label` uses it: its gate decides"
+            f" {shares['validation']:.1%} of the validation papers and {shares['test']:.1%} of the test papers, and the"
+            " encoder the others. Columns with `no gate` are those of `--no-gate`, where the encoder sees every paper."
+        )
     met = info.papers.get("test_papers_seen_by_base", 0)
     tested = f"`{info.settings['base']}` had met {met:,} papers of the test split before, and its figures flatter, too."
-    return _table(("on", "label", "papers", "positive", *_FIGURES.values()), rows) + (
-        "\n\nThe thresholds were chosen on the validation set, so that its figures flatter; "
+    notes.append(
+        "The thresholds were chosen on the validation set, so that its figures flatter; "
         + (tested if met else "the test split was used for nothing else.")
     )
+    return "\n\n".join([_table(("on", "label", "papers", "positive", *names), rows), *notes])
 
 
 def _set_name(info: ModelInfo, part: str, label: str) -> str:
@@ -315,19 +330,54 @@ def _gate(info: ModelInfo) -> str:
             if blend.linear
             else f"`{label}`: the encoder's logit alone"
         )
-    for label, gate in info.gates.items():
+    if info.gates:
+        told += _gate_evidence(info)
+    elif info.has_encoder:
         told.append(
-            f"`{label}`: the linear model decides what it scores {gate.low:.4f} at most or {gate.high:.4f} at least:"
-            f" {gate.decided:.1%} of {gate.papers:,} validation papers. {gate.disagreements} of these got another label"
-            f" than without the gate; with 95 % confidence {gate.risk:.3%} at most do (at just these two scores"
-            f" {gate.bound:.3%})."
-        )
-    if info.has_encoder and not info.gates:
-        told.append(
-            "No gate: for one label at least, none keeps to the risk allowed with 95 % confidence, on so few validation"
-            " papers."
+            f"No gate: for at least one label the validation papers are too few, or differ too often, to prove a"
+            f" --gate-risk of {info.settings['gate_risk']:g}. The encoder sees every paper."
         )
     return "\n\n".join(told)
+
+
+def _gate_evidence(info: ModelInfo) -> list[str]:
+    """The thresholds of each gate, what the gate would change on the validation papers, and where the bound holds."""
+    rows = [
+        (
+            f"`{label}`",
+            f"{gate.low:.4f}",
+            f"{gate.high:.4f}",
+            f"{gate.decided:.1%} of {gate.papers:,}",
+            f"{gate.labelled:,}",
+            f"{gate.lost:,}",
+            f"{gate.gained:,}",
+            f"{gate.bound:.2%}",
+        )
+        for label, gate in info.gates.items()
+    ]
+    header = (
+        "label",
+        "at most",
+        "or at least",
+        "decides",
+        "labelled without gate",
+        "lost",
+        "gained",
+        "at most changed",
+    )
+    risk = max(gate.risk for gate in info.gates.values())
+    return [
+        "The linear model decides a paper, and the encoder does not see it, where its score for every label is at most"
+        " the first or at least the second value of this table. The counts are of validation papers, as if the gate of"
+        " that label decided by itself; with all gates together fewer labels change.",
+        _table(header, rows),
+        "The last column is the upper 95 % confidence bound (exact binomial, for all labels at once) of the lost and"
+        " gained labels as a share of the papers that the model labels without its gate; the bound that was asked for"
+        f" is {risk:.2%}. It holds for papers that are exchangeable with the validation papers, such as other papers of"
+        " the same dump. It is not proven for other years, fields or sources, where the two models may disagree more"
+        " often. Stacking weights, calibration, thresholds and gate were all fitted on the same validation papers; in"
+        " simulations of that the bound was broken in fewer than 5 % of trainings.",
+    ]
 
 
 def _calibration(info: ModelInfo) -> str:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from arxivclf.config import TrainSettings
 from arxivclf.model.calibration import Calibration, calibrated, fit
-from arxivclf.model.gate import Blend, Gate, cross_fitted, find_gate, fit_blend
-from arxivclf.model.labels import BY_ENCODER, BY_GATE, Flags, Scores
+from arxivclf.model.cascade import Cascade
+from arxivclf.model.gate import Blend, Gate, GateSample, cross_fitted, fewest_labelled, find_gates, fit_blend
+from arxivclf.model.labels import Flags, Scores
 from arxivclf.model.linear import Linear
 from arxivclf.reporting.metrics import Confusion, best_threshold
 from arxivclf.training.dataset import Dataset
@@ -22,21 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Joint:
-    """How encoder and linear model work together, fitted on validation papers, and the logits that this gives.
+    """How encoder and linear model work together, fitted on validation papers.
 
-    `logits` are those of the whole model without its gate, by part (validation, test), `alone` those of each of
-    the two.
+    `alone` are the logits of each of the two models ("linear", "encoder") by split (validation, test); `cascade` and
+    `thresholds` turn them into scores and labels. `told` are messages for the person who trains.
     """
 
-    logits: Mapping[str, Scores]
     alone: Mapping[str, Mapping[str, Scores]]
-    calibrations: Sequence[Calibration]
+    cascade: Cascade
     thresholds: Mapping[str, float]
-    linear_calibrations: Sequence[Calibration]
-    blends: Sequence[Blend]
-    gates: Sequence[Gate]
     told: Sequence[str]
-    decided_by: str
 
     @classmethod
     def fit(cls, settings: TrainSettings, dataset: Dataset, words: Linear | None, trained: Trained | None) -> Joint:
@@ -50,43 +47,33 @@ class Joint:
             alone["encoder"] = {"validation": trained.validation_logits, "test": trained.test_logits}
         known, truth = ~np.isnan(dataset.validation.truth), dataset.validation.truth > 0.5
         blends: list[Blend] = []
-        logits: Mapping[str, Scores] = alone["encoder"] if "encoder" in alone else alone["linear"]
+        own: npt.NDArray[np.floating] = alone["encoder" if "encoder" in alone else "linear"]["validation"]
         if len(alone) == 2:
+            linear_logits = alone["linear"]["validation"]
             for at in range(len(names)):
                 there = known[:, at]
-                first, second = (alone[which]["validation"][there, at] for which in ("encoder", "linear"))
-                blends.append(_better_blend(first, second, truth[there, at]))
-            logits = {part: _blended(blends, alone["encoder"][part], alone["linear"][part]) for part in logits}
-        own = logits["validation"]
+                blends.append(_better_blend(own[there, at], linear_logits[there, at], truth[there, at]))
+            own = Cascade((), blends=blends).stacked(linear_logits, own)
         calibrations = _fitted(own, truth, known, settings)
         scores = calibrated(own, calibrations)
         thresholds = {
             name: best_threshold(truth[known[:, at], at], scores[known[:, at], at]) for at, name in enumerate(names)
         }
         told = [f"{name}: {_told_of_blend(blend)}" for name, blend in zip(names, blends, strict=False)]
-        gates: list[Gate] = []
-        linear_calibrations: list[Calibration] = []
-        if len(alone) == 2:
-            linear_logits = alone["linear"]["validation"]
-            linear_calibrations = _fitted(linear_logits, truth, known, settings)
-            linear_scores = calibrated(linear_logits, linear_calibrations)
-            # Of papers whose truth is known: others may have taught the linear model.
-            found = {
-                name: find_gate(
-                    linear_scores[known[:, at], at],
-                    scores[known[:, at], at] >= threshold,
-                    threshold,
-                    settings.gate_risk,
-                    len(names),
-                )
-                for at, (name, threshold) in enumerate(thresholds.items())
-            }
-            gates = [gate for gate in found.values() if gate is not None]
-            if len(gates) < len(names):
-                gates = []
-            told += _told_of_gates(found, known.sum(axis=0).tolist(), settings)
-        decided_by = BY_GATE if trained is None else BY_ENCODER
-        return cls(logits, alone, calibrations, thresholds, linear_calibrations, blends, gates, told, decided_by)
+        if len(alone) < 2:
+            return cls(alone, Cascade(calibrations), thresholds, told)
+        linear_calibrations = _fitted(linear_logits, truth, known, settings)
+        linear_scores = calibrated(linear_logits, linear_calibrations)
+        samples = {}
+        for at, (name, threshold) in enumerate(thresholds.items()):
+            # Only papers with ground truth: the linear model may be trained on the others.
+            there = known[:, at]
+            samples[name] = GateSample(linear_scores[there, at], scores[there, at] >= threshold, threshold)
+        gates = find_gates(samples, settings.gate_risk)
+        usable = [gate for gate in gates.values() if gate is not None]
+        told += _gate_messages(gates, samples, settings.gate_risk)
+        cascade = Cascade(calibrations, linear_calibrations, blends, usable if len(usable) == len(names) else ())
+        return cls(alone, cascade, thresholds, told)
 
 
 def _better_blend(encoder: np.ndarray, linear_logits: np.ndarray, truth: Flags) -> Blend:
@@ -102,12 +89,9 @@ def _best_f1(truth: Flags, logits: np.ndarray) -> float:
     return Confusion.count(truth, logits >= best_threshold(truth, logits)).f1
 
 
-def _blended(blends: Sequence[Blend], encoder: Scores, linear_logits: Scores) -> Scores:
-    columns = [one.logits(encoder[:, at], linear_logits[:, at]) for at, one in enumerate(blends)]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _fitted(logits: Scores, truth: np.ndarray, known: np.ndarray, settings: TrainSettings) -> list[Calibration]:
+def _fitted(
+    logits: npt.NDArray[np.floating], truth: np.ndarray, known: np.ndarray, settings: TrainSettings
+) -> list[Calibration]:
     return [
         fit(logits[known[:, at], at], truth[known[:, at], at], settings.calibration) for at in range(logits.shape[1])
     ]
@@ -119,19 +103,35 @@ def _told_of_blend(blend: Blend) -> str:
     return f"the logit is {blend.encoder:.2f} x the encoder's + {blend.linear:.2f} x the linear model's"
 
 
-def _told_of_gates(gates: Mapping[str, Gate | None], papers: Sequence[int], settings: TrainSettings) -> list[str]:
-    """A line for each label; those that have no gate alone where one has none, for then no label has."""
-    without = [
-        f"{name}: no gate, for on {count:,} validation papers none keeps to --gate-risk {settings.gate_risk:g} with"
-        " 95 % confidence"
-        for (name, gate), count in zip(gates.items(), papers, strict=True)
-        if gate is None
-    ]
+def _gate_messages(gates: Mapping[str, Gate | None], samples: Mapping[str, GateSample], risk: float) -> Sequence[str]:
+    """A line per label; where labels have no gate only theirs, because then the encoder sees every paper."""
+    without = [f"{name}: no gate. {_why_no_gate(samples[name], risk, len(gates))}" for name in gates if not gates[name]]
     if without and len(without) < len(gates):
-        without.append("So no label has a gate: a paper goes past the encoder where all of its labels are sure")
+        without.append("The encoder sees every paper: it is skipped only where the gates of all labels decide")
     return without or [
-        f"{name}: the gate decides {gate.decided:.1%}; {gate.disagreements} of {gate.papers:,} labels differ, and"
-        f" with 95 % confidence {gate.risk:.2%} at most do"
+        f"{name}: this gate by itself decides {gate.decided:.1%} of {gate.papers:,} validation papers; of"
+        f" {gate.labelled:,} labelled without it {gate.lost:,} lose the label, and {gate.gained:,} gain it: at most"
+        f" {gate.bound:.2%} of the labelled papers with 95 % confidence (--gate-risk {risk:g})"
         for name, gate in gates.items()
         if gate is not None
     ]
+
+
+def _why_no_gate(sample: GateSample, risk: float, labels: int) -> str:
+    """Why no gate can be proven for a label, and how many validation papers that would take."""
+    labelled, papers, fewest = int(sample.labels.sum()), len(sample.labels), fewest_labelled(risk, labels)
+    few = f"--gate-risk {risk:g} needs at least {fewest:,} validation papers that the model labels; {labelled:,} of"
+    if labelled == 0:
+        return f"{few} {papers:,} are"
+    if labelled < fewest:
+        return f"{few} {papers:,} are, so about {_rounded_up(fewest * papers / labelled):,} would be needed"
+    return (
+        f"Of {labelled:,} validation papers that the model labels, too many change even where the linear model is most"
+        f" certain for --gate-risk {risk:g}"
+    )
+
+
+def _rounded_up(papers: float) -> int:
+    """Two significant digits: it is an estimate."""
+    unit: int = 10 ** max(0, int(np.log10(papers)) - 1)
+    return int(np.ceil(papers / unit)) * unit

@@ -24,7 +24,8 @@ from arxivclf.corpus.tasks import Task
 from arxivclf.corpus.text import hash_texts
 from arxivclf.errors import HubError, UsageError
 from arxivclf.files import only_one
-from arxivclf.model.calibration import Calibration, calibrated
+from arxivclf.model.calibration import Calibration
+from arxivclf.model.cascade import Cascade
 from arxivclf.model.folder import (
     INFO_FILE,
     NO_BASE,
@@ -36,7 +37,7 @@ from arxivclf.model.folder import (
     whole_folder,
 )
 from arxivclf.model.hub import Pushed, check_push, push
-from arxivclf.model.labels import Flags, Layout, Scores
+from arxivclf.model.labels import BY_ENCODER, BY_GATE, Flags, Layout, Scores
 from arxivclf.model.linear import Linear
 from arxivclf.progress import Watcher, rank_and_count
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold, calibration_error
@@ -163,27 +164,25 @@ class _Job:
             "validation": (settings.validation or "the validation split", dataset.validation),
             "test": ("the test split", dataset.test),
         }
-        thresholds = joint.thresholds
-        judged = {
-            part: _Judged(source, papers, joint.logits[part], joint.calibrations, thresholds, joint.decided_by)
-            for part, (source, papers) in sides.items()
-        }
+        judged = {part: _Judged.of(part, source, papers, joint) for part, (source, papers) in sides.items()}
+        cascade = joint.cascade
         info = ModelInfo(
             task=self._task,
             cleaning=settings.clean,
             max_tokens=trained.encoder.max_tokens if trained is not None else settings.max_tokens,
-            thresholds=thresholds,
-            calibrations=dict(zip(names, joint.calibrations, strict=True)),
-            linear_calibrations=dict(zip(names, joint.linear_calibrations, strict=False)),
-            blends=dict(zip(names, joint.blends, strict=False)),
-            gates=dict(zip(names, joint.gates, strict=False)),
+            thresholds=joint.thresholds,
+            calibrations=dict(zip(names, cascade.calibrations, strict=True)),
+            linear_calibrations=dict(zip(names, cascade.linear_calibrations, strict=False)),
+            blends=dict(zip(names, cascade.blends, strict=False)),
+            gates=dict(zip(names, cascade.gates, strict=False)),
             settings=settings.as_dict(),
             chosen=_chosen(trained),
             papers=_counts(dataset, self._task, met) | {"rejects_by_reason": rejects.reasons},
             files=[asdict(file) for file in dataset.files],
             metrics={
                 "training_loss": trained.history[trained.kept].training_loss if trained and trained.history else None,
-                **{part: one.metrics() for part, one in judged.items()},
+                **{part: split.metrics() for part, split in judged.items()},
+                **_gate_metrics(judged),
                 "alone": {
                     which: {
                         part: _alone(papers, logits[part], names, dataset.validation, logits["validation"])
@@ -250,6 +249,16 @@ class _Job:
         (folder / card.FILE).write_text(card.write(info, history, labels, self._folder.name), encoding="utf-8")
 
 
+def _gate_metrics(judged: Mapping[str, _Judged]) -> dict[str, object]:
+    """By split the figures without the gate, and the share of papers that the gate decides; empty without a gate."""
+    if not all(split.cascade.gates for split in judged.values()):
+        return {}
+    return {
+        **{f"{part}_without_gate": split.without_gate.metrics() for part, split in judged.items()},
+        "decided_by_gate": {part: float((~split.deferred).mean()) for part, split in judged.items()},
+    }
+
+
 def _alone(
     papers: Papers, logits: Scores, names: Sequence[str], validation: Papers, validation_logits: Scores
 ) -> dict[str, dict[str, float | None]]:
@@ -283,48 +292,75 @@ def _push(folder: Path, repo: str, watcher: Watcher) -> Pushed:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Papers with their logits (papers, labels), and what these say of the model."""
+    """A split with the logits (papers, labels) of both models, and the quality of the labels that `cascade` gives.
+
+    The logits of a model that there is not are zeros; `has_encoder` says whether there is an encoder.
+    """
 
     source: str
     papers: Papers
-    logits: Scores
-    calibrations: Sequence[Calibration]
+    linear_logits: Scores
+    encoder_logits: Scores
+    has_encoder: bool
+    cascade: Cascade
     thresholds: Mapping[str, float]
-    decided_by: str
+
+    @classmethod
+    def of(cls, part: str, source: str, papers: Papers, joint: Joint) -> _Judged:
+        zeros = np.zeros((len(papers), len(joint.thresholds)), np.float32)
+        linear_logits, encoder_logits = (
+            joint.alone[which][part] if which in joint.alone else zeros for which in ("linear", "encoder")
+        )
+        has_encoder = "encoder" in joint.alone
+        return cls(source, papers, linear_logits, encoder_logits, has_encoder, joint.cascade, joint.thresholds)
+
+    @cached_property
+    def without_gate(self) -> _Judged:
+        """The same papers with the encoder on all of them, as `arxivclf label --no-gate` scores them."""
+        return replace(self, cascade=replace(self.cascade, gates=()))
+
+    @cached_property
+    def deferred(self) -> Flags:
+        """Which papers the encoder decides."""
+        return self.cascade.deferred(self.linear_logits) if self.has_encoder else np.zeros(len(self.papers), bool)
 
     @cached_property
     def scores(self) -> Scores:
-        return calibrated(self.logits, self.calibrations)
+        return self.cascade.scores(self.linear_logits, self.encoder_logits, self.deferred)
 
     @cached_property
     def report(self) -> Report:
+        without_gate = self.without_gate.metrics() if self.cascade.gates else {}
         labels = []
         for at, (name, threshold) in enumerate(self.thresholds.items()):
             known = self._known(at)
             truth, scores = self.papers.truth[known, at] > 0.5, self.scores[known, at]
-            labels.append(compared(name, truth, scores >= threshold, scores))
+            label = compared(name, truth, scores >= threshold, scores)
+            labels.append(replace(label, without_gate=without_gate.get(name, {})))
         return Report(self.source, tuple(labels))
 
     def metrics(self) -> dict[str, dict[str, float | None]]:
         """The figures of each label by name; the calibration error of the plain sigmoid beside that of the scores."""
-        plain = calibrated(self.logits, [Calibration()] * len(self.calibrations))
+        plain = [Calibration()] * len(self.thresholds)
+        uncalibrated = Cascade(plain, plain, self.cascade.blends)
+        before = uncalibrated.scores(self.linear_logits, self.encoder_logits, self.deferred)
         figures = {}
-        for at, one in enumerate(self.report.labels):
+        for at, (name, threshold) in enumerate(self.thresholds.items()):
             known = self._known(at)
             truth, scores = self.papers.truth[known, at] > 0.5, self.scores[known, at]
-            figures[one.name] = one.confusion.as_dict() | {
+            figures[name] = Confusion.count(truth, scores >= threshold).as_dict() | {
                 "average_precision": average_precision(truth, scores) if truth.any() else None,
                 "calibration_error": calibration_error(truth, scores),
-                "calibration_error_before": calibration_error(truth, plain[known, at]),
+                "calibration_error_before": calibration_error(truth, before[known, at]),
             }
         return figures
 
     def labels(self) -> pl.DataFrame:
-        """The papers as `arxivclf label --no-gate` writes them."""
+        """The papers as `arxivclf label` writes them."""
         truths = self.papers.frame.select(self.papers.answers).get_columns()
-        decided = pl.Series([self.decided_by]).new_from_index(0, len(self.papers))
+        decided = pl.select(pl.when(pl.Series(self.deferred)).then(pl.lit(BY_ENCODER)).otherwise(pl.lit(BY_GATE)))
         hashes = hash_texts(self.papers.texts)
-        return Layout(self.thresholds, {}).table(self.papers.frame, hashes, self.scores, truths, decided)
+        return Layout(self.thresholds, {}).table(self.papers.frame, hashes, self.scores, truths, decided.to_series())
 
     def _known(self, label: int) -> Flags:
         """The papers whose truth is known."""
