@@ -31,6 +31,8 @@ class TrainSettings:
 
     Papers: `since` is the first year taken, `sample` a percentage of papers, `undersample` the count of negatives for
     each positive in the training part, others in each pass, `weak_negative_share` the share of weak negatives in it.
+    `balance` weights the training papers so that years count as arXiv's own numbers tell (`years`), and primary
+    categories as in a CSV file with the columns primary and papers, if it names one; `none` weights all papers alike.
     `epochs`, `learning_rate` and `warmup` are chosen by the data and the base where they are None. `resume` goes on
     with a training that was cut off. `loss` is binary cross-entropy, the same with positives `weighted` to count as
     much as negatives, or focal; `tune` says what is trained: all weights, the head alone, or LoRA updates.
@@ -41,7 +43,8 @@ class TrainSettings:
     the repository on the hub that the finished model goes to.
 
     The second half has no option on the command line: `validation_label` is the label, of several, that a yes or no in
-    the validation set answers, the validation split serving the others; `warmup` is the share of steps in which the
+    a validation set answers, the validation split serving labels that no set answers; `balance_since` is the first year
+    that the mix of categories in `balance` is for, up to which it is approached in steps; `warmup` is the share of steps in which the
     learning rate rises from zero, after which `schedule` holds; `patience` the count of passes without a better
     validation F1 after which training stops, the weights of the best pass being kept (0: it never stops, and keeps the
     last); `dropout` turns the base's own dropout on (off, training is faster and, in a single pass, no worse);
@@ -61,9 +64,10 @@ class TrainSettings:
     undersample: float | None = None
     weak_negatives: str | None = None
     weak_negative_share: float = 0.10
-    validation: str | None = None
+    validation: tuple[str, ...] = ()
     exclude: str | None = None
     split: Literal["hash", "time"] = "hash"
+    balance: str = "years"
     clean: Cleaning = "none"
     epochs: float | None = None
     learning_rate: float | None = None
@@ -83,6 +87,7 @@ class TrainSettings:
     push: str | None = None
 
     validation_label: str | None = None
+    balance_since: int | None = None
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: float | None = None
     patience: int = 2
@@ -250,8 +255,12 @@ def read_train_settings(path: Path, given: Mapping[str, Any]) -> TrainSettings:
 
 def _relative(name: str, value: Any, folder: Path) -> Any:
     if name == "snapshots":
-        return tuple(_relative("validation", text, folder) for text in value)
-    if name in ("weak_negatives", "validation", "exclude", "output"):
+        return tuple(_relative("weak_negatives", text, folder) for text in value)
+    if name == "validation":
+        return tuple(_relative("weak_negatives", text, folder) for text in value)
+    if name == "balance":
+        return value if value in ("none", "years") else str(folder / value)
+    if name in ("weak_negatives", "exclude", "output"):
         return value if "://" in value or value == "-" else str(folder / value)
     if name == "task":
         return tuple(str(folder / text) if text.endswith(".toml") else text for text in value)

@@ -50,7 +50,14 @@ Examples:
 )
 @_option("--weak-negatives", metavar="FILE", help="A dump whose papers all count as negative, to train on.")
 @_option("--weak-negative-share", type=float, metavar="F", help="Their share of the training part.")
-@_option("--validation", metavar="FILE", help="Validate on this dump instead of the hashed split.")
+@_option(
+    "--validation", multiple=True, metavar="FILE", help="Validate on this dump, not on the hashed split. Repeatable."
+)
+@_option(
+    "--balance",
+    metavar="none|years|FILE.csv",
+    help="Weight papers by year as arXiv's numbers tell, and by primary category as in FILE (primary,papers).",
+)
 @_option("--exclude", metavar="FILE", help="A dump whose papers take no part, to be judged on later.")
 @_option("--split", help="Part the papers by a hash of the id, or by age.")
 @_option("--clean", help="How the text is cleaned.")
@@ -92,7 +99,7 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
     settings = read_train_settings(path, given) if config or path.exists() else TrainSettings(**given)
     options.refuse_log_into(
         log_json,
-        (*settings.snapshots, settings.validation, settings.weak_negatives, settings.exclude),
+        (*settings.snapshots, *settings.validation, settings.weak_negatives, settings.exclude, settings.balance),
         (settings.output,),
     )
     # Of the processes that torchrun starts the first alone speaks.

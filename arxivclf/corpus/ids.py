@@ -8,6 +8,7 @@ bears it out; otherwise it is malformed, and nothing is guessed.
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 # As arXiv itself prints it, as a page, and as the DOI that arXiv gives it.
@@ -86,6 +87,18 @@ def year_of(key: pl.Expr) -> pl.Expr:
     """The year that an arXiv key tells, int32: 2007 for `0704.0010`, 1994 for `cmp-lg/9406012`; null for other ids."""
     two_digits = _digits(key, 1)
     return pl.when(two_digits > 90).then(two_digits + 1900).otherwise(two_digits + 2000)
+
+
+def years_of(papers: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """The year of papers (columns `key`, `created`, `year`), int32 (papers,), 0 where it is unknown.
+
+    It is that of the date of version 1, or else that of the arXiv ID, or else what the file itself says.
+    """
+    year = pl.coalesce(pl.col("created").dt.year(), year_of(pl.col("key")), pl.col("year"))
+    years: np.ndarray[tuple[int], np.dtype[np.int32]] = (
+        papers.select(year.fill_null(0).cast(pl.Int32)).to_series().to_numpy()
+    )
+    return years
 
 
 def month_of(key: pl.Expr) -> pl.Expr:

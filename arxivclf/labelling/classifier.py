@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.ids import arxiv_key
+from arxivclf.corpus.ids import arxiv_key, years_of
 from arxivclf.corpus.parquet import settle_frame
 from arxivclf.corpus.repeats import Repeats
 from arxivclf.corpus.seen import Seen
@@ -41,6 +42,7 @@ class Prepared:
 
     papers: pl.DataFrame
     hashes: pl.Series
+    years: npt.NDArray[np.int32]
     known: Flags
     scores: Scores
     linear_logits: Sequence[Scores]
@@ -97,15 +99,19 @@ class Classifier:
         cleanings = dict.fromkeys(model.cleaning for model in self.models)
         texts = {cleaning: compose(papers, cleaning) for cleaning in cleanings}
         hashes = hash_texts(texts[self.models[0].cleaning])
+        years = years_of(papers)
         known = np.zeros(len(papers), dtype=bool)
         scores = np.full((len(papers), len(self.thresholds)), np.nan, dtype=np.float32)
         if self.reuse is not None:
-            known, found = self.reuse.find(hashes)
+            known, found = self.reuse.find(hashes, years)
             scores[known] = found[known]
         unknown = {cleaning: cleaned.filter(pl.Series(~known)) for cleaning, cleaned in texts.items()}
         logits = [model.linear_logits(unknown[model.cleaning]) for model in self.models]
-        undecided = [model.undecided(found) for model, found in zip(self.models, logits, strict=True)]
-        return Prepared(papers, hashes, known, scores, logits, undecided, self._tokenized(unknown, undecided))
+        undecided = [
+            model.undecided(of_model, years[~known]) for model, of_model in zip(self.models, logits, strict=True)
+        ]
+        token_ids = self._tokenized(unknown, undecided)
+        return Prepared(papers, hashes, years, known, scores, logits, undecided, token_ids)
 
     def _tokenized(self, texts: Mapping[str, pl.Series], undecided: Sequence[Flags]) -> list[Sequence[list[int]]]:
         """The token ids of each model's undecided papers; models that tokenise alike share the work."""
@@ -150,7 +156,8 @@ class Classifier:
         asked = zip(self.models, prepared.linear_logits, prepared.undecided, prepared.token_ids, strict=True)
         for model, logits, undecided, token_ids in asked:
             last = first + len(model.task.names)
-            scores[~prepared.known, first:last] = model.scores(logits, undecided, token_ids, steps.advance)
+            years = prepared.years[~prepared.known]
+            scores[~prepared.known, first:last] = model.scores(logits, undecided, token_ids, steps.advance, years)
             by_encoder[~prepared.known] |= undecided
             first = last
         truths = truth(self.task, prepared.papers)

@@ -1,4 +1,7 @@
-"""Reuse: the scores of an earlier dump's labels, for the papers that the models would see again unchanged."""
+"""Reuse: the scores of an earlier dump's labels, for the papers that the models would see again unchanged.
+
+A score follows from the text of a paper and its year.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
+from arxivclf.corpus.ids import arxiv_key, years_of
 from arxivclf.corpus.sources import is_remote
 from arxivclf.errors import DataError, UsageError, one_line
 from arxivclf.labelling.sink import form_of, read_job
@@ -25,7 +30,7 @@ _UNLIKE = {
 
 
 class Reuse:
-    """Scores by text, in memory: 8 bytes for each paper of the earlier dump and 4 for each of its labels."""
+    """Scores by text and year, in memory: 12 bytes for each paper of the earlier dump and 4 for each of its labels."""
 
     def __init__(self, known: pl.DataFrame, label_names: list[str], fingerprint: str) -> None:
         self._known, self._names, self.fingerprint = known, label_names, fingerprint
@@ -45,7 +50,7 @@ class Reuse:
             raise DataError(
                 f"{path}: does not say which model its scores are from; only labels of `arxivclf label` can be reused"
             )
-        wanted = ["text_hash", *(f"{name}_score" for name in label_names)]
+        wanted = ["id", "created", "text_hash", *(f"{name}_score" for name in label_names)]
         for name in label_names:
             if name not in job["job"]["labels"]:
                 there = ", ".join(job["job"]["labels"])
@@ -60,9 +65,12 @@ class Reuse:
             raise DataError(f"{path}: no labels to reuse: {one_line(error)}") from None
         return cls(known, label_names, fingerprint)
 
-    def find(self, hashes: pl.Series) -> tuple[Flags, Scores]:
-        """For papers by the hash of their text: which are known, bool (papers,), and their scores, nan elsewhere."""
-        found = pl.DataFrame({"text_hash": hashes}).join(self._known, on="text_hash", how="left", maintain_order="left")
+    def find(self, hashes: pl.Series, years: npt.NDArray[np.int32]) -> tuple[Flags, Scores]:
+        """For papers by the hash of their text and their year, 0 if unknown: which are known, bool (papers,), and their
+        scores, nan elsewhere.
+        """
+        wanted = pl.DataFrame({"text_hash": hashes, "year": years})
+        found = wanted.join(self._known, on=["text_hash", "year"], how="left", maintain_order="left")
         scores = found.select(f"{name}_score" for name in self._names).to_numpy().astype(np.float32)
         return ~np.isnan(scores).any(axis=1), scores
 
@@ -79,5 +87,9 @@ def _of_others(theirs: Sequence[Mapping[str, str]], ours: Sequence[Mapping[str, 
 
 
 def _read(path: Path, wanted: list[str]) -> pl.DataFrame:
-    parts = [pl.DataFrame(pl.from_arrow(batch)) for batch in pq.ParquetFile(path).iter_batches(65_536, columns=wanted)]
-    return pl.concat(parts).unique("text_hash", keep="last")
+    parts = []
+    for batch in pq.ParquetFile(path).iter_batches(65_536, columns=wanted):
+        labels = pl.DataFrame(pl.from_arrow(batch))
+        papers = labels.select("created", key=arxiv_key(pl.col("id"), pl.col("created")), year=pl.lit(None, pl.Int64))
+        parts.append(labels.drop("id", "created").with_columns(pl.Series("year", years_of(papers))))
+    return pl.concat(parts).unique(["text_hash", "year"], keep="last")

@@ -17,7 +17,7 @@ from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.tasks import Label, Task, built_in, taken
 from arxivclf.errors import ModelError, UsageError
 from arxivclf.model.calibration import Calibration
-from arxivclf.model.cascade import Cascade
+from arxivclf.model.cascade import Cascade, Years
 from arxivclf.model.folder import INFO_FILE, MODEL_FILES, ModelInfo, fingerprint
 from arxivclf.model.gate import Blend, Gate
 from arxivclf.model.hub import find_folder
@@ -164,11 +164,11 @@ class Model:
             return np.zeros((len(texts), len(self.task.names)), np.float32)
         return self.linear.logits_of_many(texts)
 
-    def undecided(self, linear_logits: Scores) -> Flags:
+    def undecided(self, linear_logits: Scores, years: Years = None) -> Flags:
         """Which papers the encoder must see, bool (papers,): those that the gates do not decide."""
         if self.encoder is None:
             return np.zeros(len(linear_logits), dtype=bool)
-        return self.cascade.deferred(linear_logits)
+        return self.cascade.deferred(linear_logits, years)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of cleaned texts, for a model that has an encoder."""
@@ -180,25 +180,28 @@ class Model:
         undecided: Flags,
         token_ids: Sequence[list[int]],
         advance: Callable[[int], None] = lambda papers: None,
+        years: Years = None,
     ) -> Scores:
         """The scores of papers, float32 (papers, labels) in [0, 1], labels in the order of `task`.
 
-        `linear_logits` are those of all papers, `token_ids` those of the undecided ones. `advance` is called with
-        counts of papers, of all in the end.
+        `linear_logits` and `years` are those of all papers, `token_ids` those of the undecided ones. `advance` is called
+        with counts of papers, of all in the end.
         """
         decided = len(undecided) - int(undecided.sum())
         if decided:
             advance(decided)
         scores = np.empty((len(undecided), len(self.task.names)), dtype=np.float32)
+        years = np.zeros(len(undecided), np.int32) if years is None else years
         if undecided.any():
-            scores[undecided] = self.mixed(linear_logits[undecided], _there(self.encoder).logits(token_ids, advance))
+            logits = _there(self.encoder).logits(token_ids, advance)
+            scores[undecided] = self.mixed(linear_logits[undecided], logits, years[undecided])
         if decided:
-            scores[~undecided] = self.cascade.linear_scores(linear_logits[~undecided])
+            scores[~undecided] = self.cascade.linear_scores(linear_logits[~undecided], years[~undecided])
         if not np.isfinite(scores).all():
             raise ModelError(f"{self.name}: gives scores that are no numbers; its weights are broken")
         return scores
 
-    def mixed(self, linear_logits: Scores, encoder_logits: npt.ArrayLike) -> Scores:
+    def mixed(self, linear_logits: Scores, encoder_logits: npt.ArrayLike, years: Years = None) -> Scores:
         """The scores that the model gives without its gate, float32 (papers, labels), from the logits of both.
 
         `linear_logits` are (papers, labels), `encoder_logits` (papers, outputs), for a model that has an encoder.
@@ -208,7 +211,7 @@ class Model:
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
             chances: Scores = (shares / shares.sum(axis=1, keepdims=True))[:, list(self.outputs)].astype(np.float32)
             return chances
-        return self.cascade.stacked_scores(linear_logits, logits[:, list(self.outputs)])
+        return self.cascade.stacked_scores(linear_logits, logits[:, list(self.outputs)], years)
 
 
 def _encoder(folder: Path, max_tokens: int, device: str) -> Encoder:

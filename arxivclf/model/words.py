@@ -73,6 +73,13 @@ class Counted:
             self.title_words[first:last],
         )
 
+    def take(self, texts: Ints) -> Counted:
+        """The features of these texts, by their numbers, in this order."""
+        places, bounds = _stretches(self.bounds, texts)
+        words, word_bounds = _stretches(self.word_bounds, texts)
+        title_words = self.title_words[texts]
+        return Counted(self.places[places], self.counts[places], bounds, self.words[words], word_bounds, title_words)
+
     @classmethod
     def join(cls, parts: list[Counted]) -> Counted:
         """The features of all texts of the parts, in their order."""
@@ -84,6 +91,13 @@ class Counted:
             _joined_bounds([part.word_bounds for part in parts]),
             np.concatenate([part.title_words for part in parts]),
         )
+
+
+def _stretches(bounds: Ints, which: Ints) -> tuple[Ints, Ints]:
+    """The positions of the values of these stretches of a block, and the bounds of each among them."""
+    lengths = np.diff(bounds)[which]
+    ends = np.cumsum(np.append(0, lengths))
+    return np.arange(int(ends[-1])) - np.repeat(ends[:-1] - bounds[:-1][which], lengths), ends
 
 
 def _joined_bounds(parts: list[Ints]) -> Ints:

@@ -20,6 +20,8 @@ from arxivclf.corpus.taxonomy import SAME_AS, canonical_categories
 from arxivclf.errors import DataError, one_line
 
 NONE, YEARS = "none", "years"
+# With fewer papers, a month has too few numbers to tell how many papers it had.
+FEWEST = 10_000
 # Rare kinds of papers would otherwise decide too much: no paper counts more than so many times the average one.
 _MOST = 4.0
 # What a primary category that the file does not list counts there, in papers.

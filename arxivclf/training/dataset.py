@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ import xxhash
 from arxivclf.config import TrainSettings
 from arxivclf.corpus import splits
 from arxivclf.corpus.columns import Naming
-from arxivclf.corpus.ids import arxiv_key, count_restored, month_of, possible_keys
+from arxivclf.corpus.ids import arxiv_key, count_restored, month_of, possible_keys, years_of
 from arxivclf.corpus.rejects import RejectsFile, in_words
 from arxivclf.corpus.snapshot import Chunk, Snapshot
 from arxivclf.corpus.sources import STANDARD_INPUT, Source, fetch, is_remote, resolve
@@ -29,7 +29,7 @@ from arxivclf.model.folder import NO_BASE
 from arxivclf.progress import Watcher
 from arxivclf.reporting.table import KEY, LabelsFile, keyed
 
-WEAK = "weak_negatives"
+WEAK, NEAR_DUPLICATES = "weak_negatives", "near_duplicates"
 
 _COLUMN = "label:"
 # Of papers whose label is a word that may say nothing, and of those that have a label.
@@ -37,6 +37,9 @@ _OTHER, _BY_LABEL = "other words", "by label"
 
 _COLUMNS = ("id", "key", "created", "year", "categories", "title", "abstract", "text")
 
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Weights = np.ndarray[tuple[int], np.dtype[np.float32]]
+Years = np.ndarray[tuple[int], np.dtype[np.int32]]
 Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 
@@ -44,7 +47,7 @@ Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 class Papers:
     """One side of the dataset: cleaned texts, and in `frame` what else is known of each paper.
 
-    `frame` has `id`, `key`, `created`, `categories` and `text`, and a boolean column for each of `answers`, null only
+    `frame` has `id`, `key`, `created`, `categories`, `year` and `text`, and a boolean column for each of `answers`, null only
     where a paper of the validation split or set tells nothing of that label.
     """
 
@@ -70,6 +73,11 @@ class Papers:
     def keys(self) -> pl.Series:
         """Their ids in the one spelling, and those that damaged ones may mean."""
         return possible_keys(self.frame)
+
+    @property
+    def years(self) -> Years:
+        """The year of each paper, int32 (papers,), 0 where unknown."""
+        return years_of(self.frame)
 
     @property
     def truth(self) -> Truths:
@@ -121,6 +129,23 @@ class Dataset:
         rows = (number * self.per_pass + np.arange(self.per_pass)) % len(self.drawn)
         return Papers(pl.concat([self.every.frame, self.drawn.frame[rows]]), self.every.answers)
 
+    def without_test_papers(self, removed: Flags) -> Dataset:
+        """The dataset without these papers of the test split, bool (test papers,)."""
+        test = Papers(self.test.frame.filter(~pl.Series(removed)), self.test.answers)
+        return replace(self, test=test, counts={**self.counts, NEAR_DUPLICATES: int(removed.sum())})
+
+    def drawn_by(self, papers: int, weights: Weights) -> Dataset:
+        """The dataset with an encoder's papers drawn without replacement, each with a chance that grows with its weight.
+
+        `weights` are those of `whole`, float32 (papers,). The hash of a paper's ID decides, not a random state: the
+        papers with the lowest Exp(1) / weight are drawn (Efraimidis and Spirakis 2006). Only for a dataset that is not
+        undersampled.
+        """
+        rank = self.every.frame.get_column("sample_order").rank("ordinal").to_numpy()
+        order = -np.log1p(-(rank - 0.5) / len(rank)) / weights[: len(rank)]
+        rows = np.sort(np.argsort(order, kind="stable")[:papers])
+        return replace(self, every=Papers(self.every.frame[rows], self.every.answers))
+
     @property
     def fingerprint(self) -> str:
         """The same for two datasets that give the same training: of the texts and truths that are learnt from."""
@@ -133,11 +158,11 @@ class Dataset:
 
 def check(settings: TrainSettings) -> None:
     """Raise DataError or UsageError at once if one of the files that a training reads cannot be read, or is missing."""
-    if settings.validation_label is not None and settings.validation is None:
+    if settings.validation_label is not None and not settings.validation:
         raise UsageError(f"validation-label {settings.validation_label}: there is no --validation set that it is of")
     others = Naming.of(settings, if_there=True)
     files = [(settings.snapshots, Naming.of(settings))]
-    files += [((path,), others) for path in (settings.validation, settings.weak_negatives) if path]
+    files += [((path,), others) for path in (*settings.validation, settings.weak_negatives) if path]
     files += [((settings.exclude,), _of_ids(settings))] if settings.exclude and not _is_csv(settings.exclude) else []
     for paths, naming in files:
         names = [name for name in resolve(paths) if name != STANDARD_INPUT and not is_remote(name)]
@@ -166,8 +191,9 @@ class _Collection:
         chosen, in_dump = self._of_dump()
         left_out = self._left_out(chosen)
         chosen, validation = chosen.filter(~left_out), None
-        if settings.validation is not None:
-            validation = self._to_validate(settings.validation, left_out)
+        if settings.validation:
+            sets = [self._to_validate(path, left_out) for path in settings.validation]
+            validation = _last_of_each(pl.concat(sets))
             shared = _one_of(validation)
             self._counts["shared_with_validation"] = int(chosen.select(shared.sum()).item())
             chosen = chosen.filter(~shared)
@@ -258,13 +284,18 @@ class _Collection:
         return left_out
 
     def _to_validate(self, path: str, left_out: pl.Expr) -> pl.DataFrame:
-        """The papers of the validation set, each once, whose truth is known for the label that it is of, or for all."""
+        """The papers of a validation set, each once, whose ground truth is known for the labels that the set answers.
+
+        A yes or no answers `validation_label`, if there is one, categories answer every label; others are null.
+        """
         settings, task = self._settings, self._task
-        if settings.validation_label is not None:
-            task = Task((_label_named(task, settings.validation_label),))
         papers = self._papers_of("the validation set", path, Naming.of(settings, if_there=True))
         if papers is None:
             raise DataError(f"{path}: no paper in it to validate on")
+        yes_or_no = papers.get_column("label").null_count() < len(papers)
+        if settings.validation_label is not None:
+            asked = _label_named(task, settings.validation_label)
+            task = Task((asked,)) if yes_or_no else task
         wording = Wording(task)
         wording.add(papers)
         if told := wording.told():
@@ -273,16 +304,20 @@ class _Collection:
         if not len(known):
             outside = f" outside {settings.exclude}" if settings.exclude is not None else ""
             several = ""
-            if len(task.names) > 1 and papers.get_column("label").null_count() < len(papers):
+            if len(task.names) > 1 and yes_or_no:
                 several = "; a yes or no answers one label: validation_label, in the settings file, says which"
             raise DataError(f"{path}: no paper with a truth for {', '.join(task.names)}{outside}{several}")
-        return known
+        unanswered = [name for name in self._task.names if name not in task.names]
+        blank = [pl.lit(None, pl.Boolean).alias(_column(name)) for name in unanswered]
+        order = splits.sample_order(known.get_column("key"), settings.seed)
+        columns = [*_COLUMNS, *map(_column, self._task.names), "sample_order"]
+        return known.with_columns(*blank, order).select(columns)
 
     def _sides(
         self, chosen: pl.DataFrame, validation: pl.DataFrame | None
     ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
-        """The papers of each side; and those that teach the linear model besides, for a label judged by others."""
-        settings = self._settings
+        """The papers of each split; and those that the linear model trains on besides, for labels validated by others."""
+        settings, names = self._settings, self._task.names
         sides = (
             splits.split_by_time(_age(chosen), chosen.get_column("key"))
             if settings.split == "time"
@@ -290,20 +325,20 @@ class _Collection:
         )
         by_side = {side: chosen.filter(sides == side) for side in splits.SHARES}
         teaching = chosen.clear()
-        if validation is not None and settings.validation_label is not None:
-            # It answers one label; the split answers the others.
-            unasked = [name for name in self._task.names if name != settings.validation_label]
-            blank = [pl.lit(None, pl.Boolean).alias(_column(name)) for name in unasked]
-            order = splits.sample_order(validation.get_column("key"), settings.seed)
-            validation = validation.with_columns(*blank, order).select(by_side[VALIDATION].columns)
-            split = by_side[VALIDATION].with_columns(pl.lit(None, pl.Boolean).alias(_column(settings.validation_label)))
-            # That label is judged elsewhere, so that the split can teach it; for the others it must stay unseen.
-            teaching = by_side[VALIDATION].with_columns(*blank)
-            by_side[VALIDATION] = pl.concat([split, validation])
-        elif validation is not None:
-            # The papers of the hashed validation side would serve nobody else: they train.
+        if validation is None:
+            return by_side, teaching
+        answered = [name for name in names if validation.get_column(_column(name)).null_count() < len(validation)]
+        if len(answered) == len(names):
+            # The papers of the hashed validation split would serve nobody else: they train.
             by_side[TRAIN] = chosen.filter(sides != TEST)
-            by_side[VALIDATION] = validation
+            by_side[VALIDATION] = validation.select(chosen.columns)
+            return by_side, teaching
+        # The split validates the labels that no set answers, and can train the others.
+        split = by_side[VALIDATION]
+        blank = {name: pl.lit(None, pl.Boolean).alias(_column(name)) for name in names}
+        teaching = split.with_columns(blank[name] for name in names if name not in answered)
+        split = split.with_columns(blank[name] for name in answered)
+        by_side[VALIDATION] = pl.concat([split, validation.select(split.columns)])
         return by_side, teaching
 
     def _weak_negatives(self, path: str, not_these: pl.Expr, training_papers: int) -> pl.DataFrame:
@@ -432,7 +467,7 @@ def _age(papers: pl.DataFrame) -> pl.Series:
 
 def _cleaned(papers: pl.DataFrame, task: Task, cleaning: str) -> Papers:
     answers = [_column(name) for name in task.names]
-    frame = papers.select("id", "key", "created", "categories", *answers).with_columns(
+    frame = papers.select("id", "key", "created", "categories", "year", "sample_order", *answers).with_columns(
         compose(papers, cleaning).alias("text")
     )
     return Papers(frame, answers)

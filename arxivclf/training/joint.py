@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from arxivclf.config import TrainSettings
-from arxivclf.model.calibration import Calibration, calibrated, fit
+from arxivclf.model.calibration import Calibration, calibrated, fit, fit_years
 from arxivclf.model.cascade import Cascade
 from arxivclf.model.gate import Blend, Gate, GateSample, cross_fitted, fewest_labelled, find_gates, fit_blend
 from arxivclf.model.labels import Flags, Scores
 from arxivclf.model.linear import Linear
 from arxivclf.reporting.metrics import Confusion, best_threshold
-from arxivclf.training.dataset import Dataset
+from arxivclf.training.dataset import Dataset, Papers
 
 if TYPE_CHECKING:
     from arxivclf.training.encoder import Trained
@@ -54,16 +54,17 @@ class Joint:
                 there = known[:, at]
                 blends.append(_better_blend(own[there, at], linear_logits[there, at], truth[there, at]))
             own = Cascade((), blends=blends).stacked(linear_logits, own)
-        calibrations = _fitted(own, truth, known, settings)
-        scores = calibrated(own, calibrations)
+        years = dataset.validation.years
+        calibrations = _fitted(own, dataset.validation, settings)
+        scores = calibrated(own, calibrations, years)
         thresholds = {
             name: best_threshold(truth[known[:, at], at], scores[known[:, at], at]) for at, name in enumerate(names)
         }
         told = [f"{name}: {_told_of_blend(blend)}" for name, blend in zip(names, blends, strict=False)]
         if len(alone) < 2:
             return cls(alone, Cascade(calibrations), thresholds, told)
-        linear_calibrations = _fitted(linear_logits, truth, known, settings)
-        linear_scores = calibrated(linear_logits, linear_calibrations)
+        linear_calibrations = _fitted(linear_logits, dataset.validation, settings)
+        linear_scores = calibrated(linear_logits, linear_calibrations, years)
         samples = {}
         for at, (name, threshold) in enumerate(thresholds.items()):
             # Only papers with ground truth: the linear model may be trained on the others.
@@ -89,12 +90,17 @@ def _best_f1(truth: Flags, logits: np.ndarray) -> float:
     return Confusion.count(truth, logits >= best_threshold(truth, logits)).f1
 
 
-def _fitted(
-    logits: npt.NDArray[np.floating], truth: np.ndarray, known: np.ndarray, settings: TrainSettings
-) -> list[Calibration]:
-    return [
-        fit(logits[known[:, at], at], truth[known[:, at], at], settings.calibration) for at in range(logits.shape[1])
-    ]
+def _fitted(logits: npt.NDArray[np.floating], papers: Papers, settings: TrainSettings) -> list[Calibration]:
+    """The calibration of each label, with offsets by year where they help."""
+    truth, years = papers.truth, papers.years
+    calibrations = []
+    for label in range(logits.shape[1]):
+        known = ~np.isnan(truth[:, label])
+        given, positive = logits[known, label], truth[known, label] > 0.5
+        calibration = fit(given, positive, settings.calibration)
+        by_year = settings.calibration == "auto"
+        calibrations.append(fit_years(calibration, given, positive, years[known]) if by_year else calibration)
+    return calibrations
 
 
 def _told_of_blend(blend: Blend) -> str:

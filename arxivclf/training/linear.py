@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from arxivclf.corpus.taxonomy import canonical_categories
+from arxivclf.model.calibration import sigmoid
 from arxivclf.model.linear import DAMPED, Linear
 from arxivclf.model.words import PLACES, Counted, count
 from arxivclf.progress import Watcher
@@ -55,7 +56,7 @@ class Held:
 
 
 def fit(
-    texts: pl.Series,
+    counted: Counted,
     truth: Truths,
     watcher: Watcher,
     *,
@@ -63,14 +64,13 @@ def fit(
     categories: pl.Series | None = None,
     validation: Held | None = None,
 ) -> Linear:
-    """The linear model of cleaned texts and their truth, float32 (texts, labels) of 0 and 1, both in each label.
+    """The linear model of the features of texts and their truth, float32 (texts, labels) of 0 and 1, both in each label.
 
     Of a label whose truth is nan a text teaches nothing. `weights` (texts,) say how much each text counts. A large
     training set gets a dense part, too, which also learns the `categories` of the texts (strings as in the dump), and is
     stacked with the weights on `validation`.
     """
-    counted = features(texts, watcher)
-    weights = np.ones(len(texts), np.float32) if weights is None else (weights / weights.mean()).astype(np.float32)
+    weights = np.ones(len(counted), np.float32) if weights is None else (weights / weights.mean()).astype(np.float32)
     if validation is None or not _enough(truth, validation.truth):
         with watcher.stage("Linear model"):
             return _fit_sparse(counted, truth, weights)
@@ -79,10 +79,28 @@ def fit(
         from arxivclf.training.dense import Targets, fit_dense
 
         # The network takes one core, the weights of the features the others.
-        targets = Targets(np.asarray(truth, np.float32), _auxiliary(categories, len(texts)), weights)
+        targets = Targets(np.asarray(truth, np.float32), _auxiliary(categories, len(counted)), weights)
         dense = pool.submit(fit_dense, counted, targets)
         sparse = _fit_sparse(counted, truth, weights)
         return _stacked(replace(sparse, dense=dense.result()), held, validation.truth)
+
+
+def uncertainty(counted: Counted, truth: Truths, weights: Floats, watcher: Watcher) -> Floats:
+    """How uncertain a linear model is of texts that it was not trained on, float32 (texts,), from 0 to 1.
+
+    It is 4 p (1 - p) of the label of which it is least certain. Two models, each trained on one half, judge the other
+    half. It depends on the text only, never on its own ground truth, so that a sample that prefers uncertain texts has
+    the same share of positives among texts that look alike.
+    """
+    half = np.random.default_rng(0).permutation(len(counted)) % 2
+    uncertain = np.empty(len(counted), np.float32)
+    with watcher.stage("Uncertainty of the training papers"):
+        for part in (0, 1):
+            rows, others = np.flatnonzero(half == part), np.flatnonzero(half != part)
+            model = _fit_sparse(counted.take(rows), truth[rows], weights[rows])
+            share = sigmoid(model.logits_of_features(counted.take(others)).astype(np.float64))
+            uncertain[others] = (4 * share * (1 - share)).max(axis=1)
+    return uncertain
 
 
 def _enough(truth: Truths, held: Truths) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from arxivclf.config import TrainSettings
@@ -42,14 +43,19 @@ from arxivclf.model.linear import Linear
 from arxivclf.progress import Watcher, rank_and_count
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold, calibration_error
 from arxivclf.reporting.report import Report, compared
-from arxivclf.training import card, linear
+from arxivclf.training import balance, card, linear
 from arxivclf.training.dataset import Dataset, Papers, check, collect
 from arxivclf.training.joint import Joint
+from arxivclf.training.near_duplicates import near_duplicates
 
 if TYPE_CHECKING:
     from arxivclf.training.encoder import EncoderTraining, Trained
     from arxivclf.training.finetune import Epoch
 
+# An encoder trains on as many papers unless --epochs says otherwise: with MiniLM and 128 tokens, two hours on two cores.
+PRESENTATIONS = 160_000
+# The chance of a paper that the linear model is certain of, relative to one that it knows nothing of.
+LEAST_CHANCE = 0.08
 _PACKAGES = ("arxivclf", "polars", "numpy", "scikit-learn")
 _OF_ENCODERS = ("torch", "transformers", "tokenizers")
 # Settings that an encoder alone heeds.
@@ -154,14 +160,14 @@ class _Job:
             dataset = collect(settings, self._task, rejects, watcher)
         watcher.say(_described(dataset), **dataset.counts)
         seen, met = self._seen(dataset)
-        words = linear.fit(dataset.whole.texts, dataset.whole.truth, watcher) if settings.gate else None
+        words, dataset = self._linear_model(dataset) if settings.gate else (None, dataset)
         trained = self._encoding.run(dataset) if self._encoding is not None else None
         joint = Joint.fit(settings, dataset, words, trained)
         for line in joint.told:
             watcher.say(line)
 
         sides = {
-            "validation": (settings.validation or "the validation split", dataset.validation),
+            "validation": (" and ".join(settings.validation) or "the validation split", dataset.validation),
             "test": ("the test split", dataset.test),
         }
         judged = {part: _Judged.of(part, source, papers, joint) for part, (source, papers) in sides.items()}
@@ -206,6 +212,43 @@ class _Job:
             judged["test"].report,
             rejects.path if rejects.count else None,
         )
+
+    def _linear_model(self, dataset: Dataset) -> tuple[Linear, Dataset]:
+        """The linear model; and the dataset without near-duplicates in the test split, its encoder's papers drawn."""
+        settings, watcher, whole = self._settings, self._watcher, dataset.whole
+        counted = linear.features(whole.texts, watcher)
+        with watcher.stage("Comparing the test split with the training papers"):
+            duplicates = near_duplicates(linear.features(dataset.test.texts, Watcher()), counted)
+        if duplicates.any():
+            dataset = dataset.without_test_papers(duplicates)
+            watcher.say(
+                f"{duplicates.sum():,} papers were removed from the test split: their text is nearly that of a training"
+                " paper"
+            )
+        weights = self._weights(whole)
+        held = linear.Held(dataset.validation.texts, dataset.validation.truth)
+        categories = whole.frame.get_column("categories")
+        words = linear.fit(counted, whole.truth, watcher, weights=weights, categories=categories, validation=held)
+        if self._encoding is None or settings.epochs is not None or settings.undersample is not None:
+            return words, dataset
+        if (papers := len(dataset.every)) > PRESENTATIONS:
+            chance = weights * (LEAST_CHANCE + linear.uncertainty(counted, whole.truth, weights, watcher))
+            dataset = dataset.drawn_by(PRESENTATIONS, chance)
+            watcher.say(
+                f"The encoder trains on {PRESENTATIONS:,} of {papers:,} papers, drawn by their weight and by how uncertain"
+                " the linear model is of them; --epochs 1 trains on all"
+            )
+        return words, dataset
+
+    def _weights(self, papers: Papers) -> npt.NDArray[np.float32]:
+        """The weights of training papers, float32 (papers,), mean 1."""
+        settings, ones = self._settings, np.ones(len(papers), np.float32)
+        if settings.balance == balance.NONE or (settings.balance == balance.YEARS and len(papers) < balance.FEWEST):
+            return ones
+        mix = balance.read_mix(settings.balance) if settings.balance != balance.YEARS else None
+        balanced = balance.balance(papers.frame, mix, settings.balance_since)
+        self._watcher.say(balanced.description)
+        return balanced.weights
 
     def _seen(self, dataset: Dataset) -> tuple[Seen, int]:
         """The papers that the model has seen, those of a base that tells its own among them; and how many of the test
@@ -322,11 +365,13 @@ class _Judged:
     @cached_property
     def deferred(self) -> Flags:
         """Which papers the encoder decides."""
-        return self.cascade.deferred(self.linear_logits) if self.has_encoder else np.zeros(len(self.papers), bool)
+        if not self.has_encoder:
+            return np.zeros(len(self.papers), bool)
+        return self.cascade.deferred(self.linear_logits, self.papers.years)
 
     @cached_property
     def scores(self) -> Scores:
-        return self.cascade.scores(self.linear_logits, self.encoder_logits, self.deferred)
+        return self.cascade.scores(self.linear_logits, self.encoder_logits, self.deferred, self.papers.years)
 
     @cached_property
     def report(self) -> Report:
