@@ -234,7 +234,9 @@ def test_a_label_without_a_gate_is_named_with_the_papers_it_would_take(tmp_path:
 
     assert joint.cascade.gates == ()
     (line,) = [line for line in joint.told if line.startswith("ai: no gate")]
-    fewest, labelled, papers, needed = (int(number) for number in re.findall(r"(?<![\d.])\d+", line))
+    fewest, labelled, papers, needed = (
+        int(number) for number in re.findall(r"(?<!\S)\d+(?!\S)", line.replace(",", ""))
+    )
     assert (fewest, papers) == (163, 100)
     assert 163 * 100 / labelled <= needed < 1.1 * 163 * 100 / labelled
 

@@ -54,7 +54,8 @@ def files(tmp_path: Path) -> None:
     model.mkdir()
     frames["labels"].write_parquet(model / "test.labels.parquet")
     alone = {"precision": 0.8, "recall": 0.75, "f1": 0.7742, "accuracy": 0.91, "average_precision": 0.82}
-    metrics = {"alone": {"linear": {"test": {"ai": alone}}, "encoder": {}}}
+    without_gate = {"precision": 0.85, "recall": 0.8, "f1": 0.8242, "accuracy": 0.93, "average_precision": 0.88}
+    metrics = {"alone": {"linear": {"test": {"ai": alone}}, "encoder": {}}, "test_without_gate": {"ai": without_gate}}
     (model / "arxivclf.json").write_text(json.dumps({"metrics": metrics}))
 
 

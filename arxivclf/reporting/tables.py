@@ -211,11 +211,12 @@ def confusion_table(name: str, confusion: Confusion) -> Named:
 
 
 def figures_table(label: LabelReport) -> Named:
-    """Every figure with its interval, and those of baselines: the larger class, no gate, the linear model."""
+    """Every figure with its interval, and those without the gate, of the larger class and of the linear model."""
     most = label.name if label.confusion.support > label.confusion.papers / 2 else f"not {label.name}"
-    baselines = {f"always {most}": [figure.larger_class for figure in label.figures]}
+    baselines = {}
     if label.without_gate:
         baselines["no gate"] = [figure.without_gate for figure in label.figures]
+    baselines[f"always {most}"] = [figure.larger_class for figure in label.figures]
     if label.gate_alone:
         baselines["linear alone"] = [figure.gate_alone for figure in label.figures]
     table = _plain_table("Figures", "figure", label.name, "95 % interval", *baselines)

@@ -110,11 +110,15 @@ def _told_of_blend(blend: Blend) -> str:
 
 
 def _gate_messages(gates: Mapping[str, Gate | None], samples: Mapping[str, GateSample], risk: float) -> Sequence[str]:
-    """A line per label; where labels have no gate only theirs, because then the encoder sees every paper."""
-    without = [f"{name}: no gate. {_why_no_gate(samples[name], risk, len(gates))}" for name in gates if not gates[name]]
-    if without and len(without) < len(gates):
-        without.append("The encoder sees every paper: it is skipped only where the gates of all labels decide")
-    return without or [
+    """A line per label; where labels have no gate only those that prevent it, as then the encoder sees every paper."""
+    without = [name for name, gate in gates.items() if gate is None]
+    fewest = fewest_labelled(risk, len(gates))
+    # A rare label stops the test of all labels at one margin, so that others may lack a gate only because of it.
+    preventing = [name for name in without if samples[name].labels.sum() < fewest] or without
+    messages = [f"{name}: no gate. {_why_no_gate(samples[name], risk, fewest)}" for name in preventing]
+    if messages and len(preventing) < len(gates):
+        messages.append("The encoder sees every paper: it is skipped only where the gates of all labels decide")
+    return messages or [
         f"{name}: this gate by itself decides {gate.decided:.1%} of {gate.papers:,} validation papers; of"
         f" {gate.labelled:,} labelled without it {gate.lost:,} lose the label, and {gate.gained:,} gain it: at most"
         f" {gate.bound:.2%} of the labelled papers with 95 % confidence (--gate-risk {risk:g})"
@@ -123,18 +127,21 @@ def _gate_messages(gates: Mapping[str, Gate | None], samples: Mapping[str, GateS
     ]
 
 
-def _why_no_gate(sample: GateSample, risk: float, labels: int) -> str:
+def _why_no_gate(sample: GateSample, risk: float, fewest: int) -> str:
     """Why no gate can be proven for a label, and how many validation papers that would take."""
-    labelled, papers, fewest = int(sample.labels.sum()), len(sample.labels), fewest_labelled(risk, labels)
-    few = f"--gate-risk {risk:g} needs at least {fewest:,} validation papers that the model labels; {labelled:,} of"
-    if labelled == 0:
-        return f"{few} {papers:,} are"
-    if labelled < fewest:
-        return f"{few} {papers:,} are, so about {_rounded_up(fewest * papers / labelled):,} would be needed"
-    return (
-        f"Of {labelled:,} validation papers that the model labels, too many change even where the linear model is most"
-        f" certain for --gate-risk {risk:g}"
+    labelled, papers = int(sample.labels.sum()), len(sample.labels)
+    if labelled >= fewest:
+        return (
+            f"Too many of the {labelled:,} validation papers that the model labels change for --gate-risk {risk:g},"
+            " even where the linear model is most certain"
+        )
+    message = (
+        f"--gate-risk {risk:g} takes at least {fewest:,} validation papers that the model labels; it labels"
+        f" {labelled:,} of {papers:,}"
     )
+    if labelled == 0:
+        return message
+    return f"{message}, so about {_rounded_up(fewest * papers / labelled):,} validation papers would be needed"
 
 
 def _rounded_up(papers: float) -> int:
