@@ -106,7 +106,7 @@ class Classifier:
             known, found = self.reuse.find(hashes, years)
             scores[known] = found[known]
         unknown = {cleaning: cleaned.filter(pl.Series(~known)) for cleaning, cleaned in texts.items()}
-        logits = [model.linear_logits(unknown[model.cleaning]) for model in self.models]
+        logits = [model.linear_logits(unknown[model.cleaning], years[~known]) for model in self.models]
         undecided = [
             model.undecided(of_model, years[~known]) for model, of_model in zip(self.models, logits, strict=True)
         ]

@@ -158,11 +158,11 @@ class Model:
         """The same for two models that make the same token ids of a paper."""
         return f"{self.cleaning} {self.encoder.tokenizing}" if self.encoder is not None else ""
 
-    def linear_logits(self, texts: pl.Series) -> Scores:
-        """The linear model's logits of cleaned texts, float32 (texts, labels); zeros where there is none."""
+    def linear_logits(self, texts: pl.Series, years: Years = None) -> Scores:
+        """The linear model's logits of cleaned texts of these years (0: unknown), float32 (texts, labels); zeros where there is none."""
         if self.linear is None:
             return np.zeros((len(texts), len(self.task.names)), np.float32)
-        return self.linear.logits_of_many(texts)
+        return self.linear.logits_of_many(texts, years)
 
     def undecided(self, linear_logits: Scores, years: Years = None) -> Flags:
         """Which papers the encoder must see, bool (papers,): those that the gates do not decide."""

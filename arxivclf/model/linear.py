@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from arxivclf.errors import ModelError, one_line
-from arxivclf.model.dense import Dense
+from arxivclf.model.dense import Dense, Years
 from arxivclf.model.labels import Scores
 from arxivclf.model.safety import LINEAR_WEIGHTS
 from arxivclf.model.words import BITS, PLACES, Counted, count
@@ -69,26 +68,40 @@ class Linear:
         weights = np.concatenate([np.zeros((1, len(self.shifts)), np.float32), weights.astype(np.float32)])
         return np.ascontiguousarray(np.concatenate([rarity[:, None], weights * rarity[:, None]], axis=1))
 
-    def logits(self, texts: pl.Series) -> Scores:
-        """A logit for each cleaned text and label, float32 (texts, labels). It depends on the text alone."""
-        parts = [self.logits_of_features(counted) for counted in count(texts)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.shifts)), np.float32)
+    def logits(self, texts: pl.Series, years: Years = None) -> Scores:
+        """A logit for each cleaned text and label, float32 (texts, labels). It depends on the text and its year only.
 
-    def logits_of_many(self, texts: pl.Series) -> Scores:
+        `years` (texts,) are 0 where unknown; None where all are.
+        """
+        parts, first = [np.zeros((0, len(self.shifts)), np.float32)], 0
+        for counted in count(texts):
+            last = first + len(counted)
+            parts.append(self.logits_of_features(counted, years[first:last] if years is not None else None))
+            first = last
+        return np.concatenate(parts)
+
+    def logits_of_many(self, texts: pl.Series, years: Years = None) -> Scores:
         """The same, by all cores."""
         cores = _cores()
         size = -(-len(texts) // cores) if len(texts) else 1
         if cores == 1 or len(texts) < 1_000:
-            return self.logits(texts)
+            return self.logits(texts, years)
         _ = self._rows, self._table, self.dense and self.dense.embeddings  # Once, and not in each thread.
-        with ThreadPoolExecutor(cores) as pool:
-            return np.concatenate(list(pool.map(self.logits, _slices(texts, size))))
 
-    def logits_of_features(self, counted: Counted) -> Scores:
+        def of_stretch(first: int) -> Scores:
+            part = slice(first, first + size)
+            return self.logits(texts[part], years[part] if years is not None else None)
+
+        with ThreadPoolExecutor(cores) as pool:
+            return np.concatenate(list(pool.map(of_stretch, range(0, len(texts), size))))
+
+    def logits_of_features(self, counted: Counted, years: Years = None) -> Scores:
         """The same from the features of the texts."""
         if len(counted) > _MOST_AT_ONCE:
-            blocks = (counted.slice(first, first + _MOST_AT_ONCE) for first in range(0, len(counted), _MOST_AT_ONCE))
-            return np.concatenate([self.logits_of_features(block) for block in blocks])
+            edges = [(first, first + _MOST_AT_ONCE) for first in range(0, len(counted), _MOST_AT_ONCE)]
+            when = [years[first:last] if years is not None else None for first, last in edges]
+            blocks = [counted.slice(first, last) for first, last in edges]
+            return np.concatenate([self.logits_of_features(*block) for block in zip(blocks, when, strict=True)])
         # One row of zeros behind the last, so that each text, the last one too, ends where another segment starts: the
         # order in which numpy adds depends on how long a segment is.
         rows = np.append(self._rows[counted.places], 0)
@@ -100,7 +113,7 @@ class Linear:
         known = (np.diff(counted.bounds) > 0) & (sums[0] > 0)
         lengths = np.sqrt(np.where(known, sums[0], np.float32(1.0)))
         logits: Scores = ((np.where(known, sums[1:], np.float32(0.0)) / lengths).T + self.shifts).astype(np.float32)
-        return logits if self.dense is None else logits + self.dense.logits(counted)
+        return logits if self.dense is None else logits + self.dense.logits(counted, years)
 
     def save(self, folder: Path) -> None:
         """Write it into a model folder, as safetensors."""
@@ -169,8 +182,3 @@ def _cores() -> int:
     """As many as torch takes: OMP_NUM_THREADS, the first of a list, where it is a number, or else all."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return (int(wanted) if wanted.isdecimal() else 0) or os.cpu_count() or 1
-
-
-def _slices(texts: pl.Series, size: int) -> Iterator[pl.Series]:
-    for start in range(0, len(texts), size):
-        yield texts.slice(start, size)

@@ -158,7 +158,9 @@ def _results(info: ModelInfo) -> str:
 
 def _set_name(info: ModelInfo, part: str, label: str) -> str:
     other, answers = info.settings.get("validation"), info.settings.get("validation_label")
-    return Path(other).name if part == "validation" and other and answers in (None, label) else f"the {part} split"
+    if part != "validation" or not other or (len(other) == 1 and answers not in (None, label)):
+        return f"the {part} split"
+    return " and ".join(Path(name).name for name in other)
 
 
 def _by_year(info: ModelInfo, labels: pl.DataFrame) -> str:
@@ -240,9 +242,9 @@ def _data(info: ModelInfo) -> str:
     if papers.get("of_unknown_year"):
         told.append(f"Of {papers['of_unknown_year']:,} papers nothing told the year; they count as new enough.")
     if settings["validation"]:
-        only = f", for `{settings['validation_label']}` alone" if settings["validation_label"] else ""
+        only = f", a yes or no for `{settings['validation_label']}`" if settings["validation_label"] else ""
         told.append(
-            f"Validated on `{Path(settings['validation']).name}` instead{only};"
+            f"Validated on {' and '.join(f'`{Path(name).name}`' for name in settings['validation'])} instead{only};"
             f" {papers['shared_with_validation']:,} papers that stand in it, too, were taken out of training and test."
         )
     if settings["sample"] is not None:

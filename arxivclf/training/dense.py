@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from arxivclf.model.dense import Dense
+from arxivclf.model.dense import YEAR_INPUTS, Dense, year_inputs
 from arxivclf.model.words import WORD_PLACES, Counted
 
 if TYPE_CHECKING:
@@ -31,17 +31,22 @@ _BATCH = 256
 _WORD_DROPOUT = 0.2
 _EMBEDDING_RATE, _NETWORK_RATE = 0.02, 0.002
 _CATEGORY_LOSS = 0.3
+# Some papers are shown without their year, so that a paper without a date gets the average of all years; the few papers
+# of the earliest years do not stretch the scale.
+_YEAR_DROPOUT = 0.1
+_YEARS = (0.01, 1.0)
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Targets:
     """What the network learns: `labels`, float32 (texts, labels), 0, 1 or nan; `categories`, sparse (texts, categories),
-    1 where a text has one; `weights` of the texts, float32 (texts,), mean 1."""
+    1 where a text has one; `weights` of the texts, float32 (texts,), mean 1; `years`, int32 (texts,), 0 where unknown."""
 
     labels: Floats
     categories: csr_array
     weights: Floats
+    years: npt.NDArray[np.int32]
 
 
 def fit_dense(counted: Counted, targets: Targets) -> Dense:
@@ -66,24 +71,28 @@ def _fit(counted: Counted, targets: Targets) -> Dense:
     categories = targets.categories.shape[1]
     embeddings = torch.nn.EmbeddingBag(WORD_PLACES, _WIDTH, mode="sum", sparse=True)
     torch.nn.init.normal_(embeddings.weight, 0.0, 0.1)
-    hidden = torch.nn.Linear(2 * _WIDTH, _HIDDEN)
+    hidden = torch.nn.Linear(2 * _WIDTH + YEAR_INPUTS, _HIDDEN)
     output = torch.nn.Linear(_HIDDEN, labels + categories)
     optimizers = (
         (torch.optim.SparseAdam(list(embeddings.parameters()), lr=_EMBEDDING_RATE), _EMBEDDING_RATE),
         (torch.optim.Adam([*hidden.parameters(), *output.parameters()], lr=_NETWORK_RATE), _NETWORK_RATE),
     )
     random = np.random.default_rng(_SEED)
+    known = targets.years[targets.years > 0]
+    years = np.quantile(known, _YEARS).astype(np.float32) if len(known) else np.zeros(2, np.float32)
     steps = list(_batches(texts, random))
     for step, rows in enumerate(steps):
         for optimizer, rate in optimizers:
             optimizer.param_groups[0]["lr"] = rate * (1 - step / len(steps))
             optimizer.zero_grad()
-        logits = output(torch.relu(hidden(_pooled(embeddings, counted, rows, random))))
+        when = np.where(random.random(len(rows)) < _YEAR_DROPOUT, 0, targets.years[rows])
+        inputs = [_pooled(embeddings, counted, rows, random), torch.from_numpy(year_inputs(when, years, len(rows)))]
+        logits = output(torch.relu(hidden(torch.cat(inputs, dim=1))))
         truth = torch.from_numpy(targets.labels[rows])
-        known = ~torch.isnan(truth)
+        answered = ~torch.isnan(truth)
         weights = torch.from_numpy(targets.weights[rows])[:, None]
         losses = binary_cross_entropy_with_logits(logits[:, :labels], truth.nan_to_num(0.0), reduction="none")
-        loss = (losses * weights * known).sum() / (len(rows) * labels)
+        loss = (losses * weights * answered).sum() / (len(rows) * labels)
         if categories:
             auxiliary = torch.from_numpy(targets.categories[rows].toarray())
             losses = binary_cross_entropy_with_logits(logits[:, labels:], auxiliary, reduction="none")
@@ -97,6 +106,7 @@ def _fit(counted: Counted, targets: Targets) -> Dense:
         hidden.weight.detach().numpy().T.copy(),
         hidden.bias.detach().numpy().copy(),
         output.weight.detach().numpy()[:labels].T.copy(),
+        years,
     )
 
 

@@ -42,7 +42,7 @@ class Joint:
         alone: dict[str, Mapping[str, Scores]] = {}
         if words is not None:
             sides = {"validation": dataset.validation, "test": dataset.test}
-            alone["linear"] = {part: words.logits_of_many(papers.texts) for part, papers in sides.items()}
+            alone["linear"] = {part: words.logits_of_many(papers.texts, papers.years) for part, papers in sides.items()}
         if trained is not None:
             alone["encoder"] = {"validation": trained.validation_logits, "test": trained.test_logits}
         known, truth = ~np.isnan(dataset.validation.truth), dataset.validation.truth > 0.5

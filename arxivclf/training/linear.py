@@ -36,7 +36,7 @@ _TELLING_PRIOR = 0.5
 _FEWEST_PAPERS = 5
 _SAMPLES = 1_600_000
 # Only the most important features of a large training set are kept, or a model would have ten megabytes and more.
-_MOST_FEATURES = 300_000
+_MOST_FEATURES = 260_000
 # From this many texts on, and positive validation papers of each label, a dense part is trained and pays.
 _FEWEST_FOR_DENSE = 50_000
 _FEWEST_TO_STACK = 100
@@ -45,14 +45,17 @@ _FEWEST_OF_CATEGORY = 300
 
 Truths = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]
+Years = npt.NDArray[np.int32] | None
 
 
 @dataclass(frozen=True)
 class Held:
-    """Texts that were not trained on, with their truth, float32 (texts, labels), nan where unknown."""
+    """Texts that were not trained on, with their truth, float32 (texts, labels), nan where unknown, and years, int32
+    (texts,), 0 where unknown."""
 
     texts: pl.Series
     truth: Truths
+    years: Years = None
 
 
 def fit(
@@ -62,13 +65,14 @@ def fit(
     *,
     weights: Floats | None = None,
     categories: pl.Series | None = None,
+    years: Years = None,
     validation: Held | None = None,
 ) -> Linear:
     """The linear model of the features of texts and their truth, float32 (texts, labels) of 0 and 1, both in each label.
 
     Of a label whose truth is nan a text teaches nothing. `weights` (texts,) say how much each text counts. A large
-    training set gets a dense part, too, which also learns the `categories` of the texts (strings as in the dump), and is
-    stacked with the weights on `validation`.
+    training set gets a dense part, too, which also learns the `categories` of the texts (strings as in the dump), knows
+    their `years` (int32, 0 where unknown), and is stacked with the weights on `validation`.
     """
     weights = np.ones(len(counted), np.float32) if weights is None else (weights / weights.mean()).astype(np.float32)
     if validation is None or not _enough(truth, validation.truth):
@@ -79,10 +83,11 @@ def fit(
         from arxivclf.training.dense import Targets, fit_dense
 
         # The network takes one core, the weights of the features the others.
-        targets = Targets(np.asarray(truth, np.float32), _auxiliary(categories, len(counted)), weights)
+        when = np.zeros(len(counted), np.int32) if years is None else years
+        targets = Targets(np.asarray(truth, np.float32), _auxiliary(categories, len(counted)), weights, when)
         dense = pool.submit(fit_dense, counted, targets)
         sparse = _fit_sparse(counted, truth, weights)
-        return _stacked(replace(sparse, dense=dense.result()), held, validation.truth)
+        return _stacked(replace(sparse, dense=dense.result()), held, validation)
 
 
 def uncertainty(counted: Counted, truth: Truths, weights: Floats, watcher: Watcher) -> Floats:
@@ -237,7 +242,7 @@ def _telling(matrix: csr_array, positive: npt.NDArray[np.bool_]) -> Floats:
     return np.asarray(found / np.sqrt(max(mean_square, 1e-12)), np.float32)
 
 
-def _stacked(model: Linear, held: Counted, truth: Truths) -> Linear:
+def _stacked(model: Linear, counted: Counted, held: Held) -> Linear:
     """The model with both parts weighted by a logistic regression for each label on texts that were not trained on.
 
     Each label's logit takes the logits of all labels, for a paper on language that is sure to be about robots is less
@@ -248,8 +253,8 @@ def _stacked(model: Linear, held: Counted, truth: Truths) -> Linear:
 
     dense = model.dense
     assert dense is not None  # noqa: S101 (only called with one)
-    sparse = replace(model, dense=None).logits_of_features(held)
-    inputs = np.concatenate([sparse, dense.logits(held)], axis=1).astype(np.float64)
+    sparse, truth = replace(model, dense=None).logits_of_features(counted), held.truth
+    inputs = np.concatenate([sparse, dense.logits(counted, held.years)], axis=1).astype(np.float64)
     labels = truth.shape[1]
     mixing, shifts = np.zeros((labels, 2 * labels)), np.zeros(labels)
     for label in range(labels):

@@ -226,9 +226,16 @@ class _Job:
                 " paper"
             )
         weights = self._weights(whole)
-        held = linear.Held(dataset.validation.texts, dataset.validation.truth)
-        categories = whole.frame.get_column("categories")
-        words = linear.fit(counted, whole.truth, watcher, weights=weights, categories=categories, validation=held)
+        validation = dataset.validation
+        words = linear.fit(
+            counted,
+            whole.truth,
+            watcher,
+            weights=weights,
+            categories=whole.frame.get_column("categories"),
+            years=whole.years,
+            validation=linear.Held(validation.texts, validation.truth, validation.years),
+        )
         if self._encoding is None or settings.epochs is not None or settings.undersample is not None:
             return words, dataset
         if (papers := len(dataset.every)) > PRESENTATIONS:
