@@ -87,6 +87,11 @@ class Classifier:
         return {name: threshold for model in self.models for name, threshold in model.thresholds.items()}
 
     @property
+    def evaluation(self) -> dict[str, Mapping[str, int]]:
+        """By label the counts of its confusion on the model's test split, of those labels where they are known."""
+        return {name: counts for model in self.models for name, counts in model.evaluation.items()}
+
+    @property
     def bound(self) -> float | None:
         """The share of a label's papers, at most, that the gates label in another way; None where there is no gate."""
         return max((gate.risk for model in self.models for gate in model.gates), default=None)
