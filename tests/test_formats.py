@@ -79,7 +79,7 @@ def test_the_page_names_what_json_has_and_nothing_else(
         frame.write_parquet(tmp_path / f"{name}.parquet")
     found: set[str] = set()
     for arguments in (
-        (labels, "--by", "year", "--errors", "2"),
+        (labels, "--by", "year", "--errors", "2", "--for-precision", "0.8"),
         (tmp_path / "blind.parquet", "--by", "year"),
         (tmp_path / "blind.parquet", "--truth", labels),
         (tmp_path / "seen.parquet",),

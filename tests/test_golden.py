@@ -25,9 +25,10 @@ WIDTHS = (80, 120)
 
 SCREENS = {
     "report": ("labels.parquet", "--by", "year", "--by", "primary", "--errors", "3", "--for-precision", "0.9"),
-    "several-labels": ("two.parquet", "--for-recall", "0.95", "--for-precision", "1"),
+    "several-labels": ("two.parquet", "--for-recall", "0.93", "--for-precision", "0.995"),
     "model": ("model",),
     "without-truth": ("blind.parquet", "--by", "year"),
+    "adjusted": ("adjusted.parquet", "--by", "year"),
     "truth": ("blind.parquet", "--truth", "truth.parquet"),
     "compare": ("new.parquet", "--compare", "old.parquet", "--by", "year", "--errors", "3"),
     "compare-without-truth": ("blind-new.parquet", "--compare", "blind-old.parquet"),
@@ -50,6 +51,10 @@ def files(tmp_path: Path) -> None:
     frames |= {f"bare-{name}": frames[name].select("id", "ai", "ai_score") for name in ("earlier", "later")}
     for name, frame in frames.items():
         frame.write_parquet(tmp_path / f"{name}.parquet")
+    counts = {"true_positives": 391, "false_positives": 102, "false_negatives": 17, "true_negatives": 1_490}
+    job = {"labels": {"ai": 0.501}, "evaluation": {"ai": counts}}
+    footer = {"arxivclf": json.dumps({"job": job, "parts": []})}
+    frames["blind"].write_parquet(tmp_path / "adjusted.parquet", metadata=footer)
     model = tmp_path / "model"
     model.mkdir()
     frames["labels"].write_parquet(model / "test.labels.parquet")

@@ -79,14 +79,14 @@ Examples:
     type=float,
     multiple=True,
     metavar="F",
-    help="Show the lowest threshold with this precision; repeatable.",
+    help="Show the lowest threshold whose precision is at least F with 95 % confidence; repeatable.",
 )
 @click.option(
     "--for-recall",
     type=float,
     multiple=True,
     metavar="F",
-    help="Show the highest threshold with this recall; repeatable.",
+    help="Show the highest threshold whose recall is at least F with 95 % confidence; repeatable.",
 )
 @click.option(
     "--format",

@@ -94,6 +94,12 @@ class Classifier:
         """The gate of each label, with its evidence; empty where no model has a gate."""
         return {name: gate for model in self.models for name, gate in zip(model.task.names, model.gates, strict=False)}
 
+    @property
+    def evaluation(self) -> dict[str, Mapping[str, int]]:
+        """By label the counts of its confusion on the model's test split, of those labels where they are known."""
+        return {name: counts for model in self.models for name, counts in model.evaluation.items()}
+
+
     def prepare(self, papers: pl.DataFrame) -> Prepared:
         """All that needs no encoder: clean, hash, look for known scores, ask the linear models, tokenise the rest."""
         cleanings = dict.fromkeys(model.cleaning for model in self.models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,8 +34,9 @@ Finished = tuple[Part, pl.DataFrame, list[Reject]]
 class Facts:
     """What decides labels, of models that are loaded: their fingerprints, and that of what is reused, if anything.
 
-    `thresholds` are those of all labels in their order, `categories` what makes each true, `gates` those
-    of labels that have one, `told` says in words what labels where.
+    `thresholds` are those of all labels in their order, `categories` what makes each true, `gates` those of labels that
+    have one, `told` says in words what labels where. `evaluation` are the counts of each label's confusion on the
+    model's test split, empty where these labels come from other thresholds.
     """
 
     fingerprints: Sequence[Mapping[str, str]]
@@ -44,6 +45,7 @@ class Facts:
     categories: Mapping[str, Sequence[str]]
     gates: Mapping[str, Gate]
     told: str
+    evaluation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def facts_of(settings: LabelSettings, classifier: Classifier) -> Facts:
         {label.name: list(label.categories) for model in classifier.models for label in model.task.labels},
         classifier.gates,
         _labelling_with(settings, classifier),
+        classifier.evaluation if settings.threshold is None else {},
     )
 
 

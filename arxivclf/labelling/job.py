@@ -88,6 +88,7 @@ def describe(settings: LabelSettings, sources: Sequence[Source], facts: Facts) -
         "models": [dict(one) for one in facts.fingerprints],
         "labels": dict(facts.thresholds),
         "categories": dict(facts.categories),
+        "evaluation": {name: dict(counts) for name, counts in facts.evaluation.items()},
         "settings": {
             name: list(everything[name]) if isinstance(everything[name], tuple) else everything[name]
             for name in _DECIDING
@@ -241,6 +242,8 @@ def _unequal(table: str, key: str, then: Any, now: Any) -> str:
     if table == "categories":
         then, now = (" ".join(one or ()) or "nothing" for one in (then, now))
         return f"what makes {key} true ({then} then, {now} now)"
+    if table == "evaluation":
+        return f"the evaluation of {key} on the model's test split"
     return f"{key} ({then} then, {now} now)"
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _PLAIN_MAX_TOKENS = 512
 _PLAIN_THRESHOLD = 0.5
 
+# The counts of a confusion matrix, as a model's metrics name them.
+_COUNTS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+
 # The part of a fingerprint that says how an encoder is computed.
 COMPUTED = "computed"
 
@@ -44,7 +47,8 @@ class Model:
     `calibrations` make scores of what the two give together, `linear_calibrations` of what the linear model gives.
     `gates` are empty where the encoder sees every paper. `seen` are the papers of its training, where it tells them.
     `fingerprint` is the same for two models that give the same
-    scores to the same dump; all but its COMPUTED is the same wherever a model is loaded.
+    scores to the same dump; all but its COMPUTED is the same wherever a model is loaded. `evaluation` holds the four
+    counts of each label's confusion on the model's test split, where they are known for the model as it is loaded.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Model:
     blends: Sequence[Blend] = ()
     gates: Sequence[Gate] = ()
     seen: Seen | None = None
+    evaluation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, name: str, device: str = "auto", task: Task | None = None, gate: bool = True) -> Model:
@@ -103,6 +108,8 @@ class Model:
             blends if linear is not None else [],
             gates,
             Seen.read(folder),
+            # A model that has a gate is evaluated with it: without the gate its error rates are others.
+            _evaluation(info.metrics, names) if gate or not info.gates else {},
         )
         return model._fastest(folder)
 
@@ -240,6 +247,19 @@ def _mark(folder: Path, cleaning: str, encoder: Encoder | None, decides: Sequenc
 def _named(task: Task) -> dict[str, str]:
     """What each output is called: labels whose names change places are others."""
     return {"labels": " ".join(task.names)}
+
+
+def _evaluation(metrics: Mapping[str, Any], labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    """By label the counts of its confusion on the test split, or where that has none, on the validation set."""
+    found = {}
+    for label in labels:
+        for part in ("validation", "test"):
+            figures = metrics.get(part)
+            of = figures.get(label) if isinstance(figures, dict) else None
+            counts = [of.get(name) for name in _COUNTS] if isinstance(of, dict) else []
+            if any(counts) and all(isinstance(count, int) and count >= 0 for count in counts):
+                found[label] = dict(zip(_COUNTS, counts, strict=True))
+    return found
 
 
 def _plain_label(name: object, labels: int) -> Label:

@@ -10,10 +10,10 @@ from arxivclf.corpus.seen import FITTED, LEARNT
 from arxivclf.reporting.compare import FIGURES, Change, Comparison, LabelComparison
 from arxivclf.reporting.drift import Drift, LabelDrift
 from arxivclf.reporting.intervals import Interval
-from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.overall import NAMES, Overall
 from arxivclf.reporting.report import LabelReport, Report
 from arxivclf.reporting.slices import Slice
+from arxivclf.reporting.targets import Target
 from arxivclf.reporting.unjudged import Share, Unjudged
 
 # To be raised when a name goes or means something else; new names may come without.
@@ -50,7 +50,7 @@ def _of_label(label: LabelReport) -> dict[str, Any]:
         "labelled": label.labelled,
         "without_truth": label.unknown,
         "assumed": label.assumed,
-        "confusion": counts(label.confusion),
+        "confusion": label.confusion.counts(),
         "figures": {
             key(one.name): bounds(one.interval)
             | {
@@ -73,10 +73,11 @@ def _of_label(label: LabelReport) -> dict[str, Any]:
             }
             for cut in thresholds.cuts
         ],
+        "targets": None if thresholds is None else [_of_target(target) for target in thresholds.targets],
         "where_errors": None
         if label.where is None
         else {
-            which: [{"primary": part.value, "confusion": counts(part.confusion)} for part in of]
+            which: [{"primary": part.value, "confusion": part.confusion.counts()} for part in of]
             for which, of in (
                 ("false_positives", label.where.false_positives),
                 ("false_negatives", label.where.false_negatives),
@@ -95,12 +96,25 @@ def _of_label(label: LabelReport) -> dict[str, Any]:
     }
 
 
+def _of_target(target: Target) -> dict[str, Any]:
+    return {
+        "figure": target.figure,
+        "target": target.target,
+        "threshold": target.threshold,
+        "observed": number(target.observed),
+        "lower_bound": number(target.lower_bound),
+        "papers": target.papers,
+        "needed": target.needed,
+    }
+
+
 def _of_slice(part: Slice) -> dict[str, Any]:
     figures = {"precision": part.precision, "recall": part.recall, "f1": part.f1}
     return {
         "value": part.value,
-        "confusion": counts(part.confusion),
+        "confusion": part.confusion.counts(),
         "prevalence": part.prevalence,
+        "labelled_share": part.labelled_share,
         "judged": part.judged,
         **{name: bounds(interval) for name, interval in figures.items()},
     }
@@ -119,10 +133,19 @@ def _of_overall(overall: Overall) -> dict[str, Any]:
 def _of_unjudged(found: Unjudged) -> dict[str, Any]:
     return {
         "label": found.name,
-        **_of_share(found.whole),
+        **_of_unjudged_share(found, found.whole),
+        "error_rates": None if found.rates is None else found.rates.confusion.counts(),
         "scores": list(found.scores),
-        "slices": {by: [{"value": one.value, **_of_share(one)} for one in shares] for by, shares in found.slices},
+        "slices": {
+            by: [{"value": one.value, **_of_unjudged_share(found, one)} for one in shares]
+            for by, shares in found.slices
+        },
     }
+
+
+def _of_unjudged_share(found: Unjudged, share: Share) -> dict[str, Any]:
+    adjusted = found.adjusted(share)
+    return {**_of_share(share), "adjusted_share": None if adjusted is None else bounds(adjusted)}
 
 
 def _of_share(found: Share) -> dict[str, Any]:
@@ -199,8 +222,8 @@ def _of_compared(label: LabelComparison) -> dict[str, Any]:
         "judgement": None
         if judged is None
         else {
-            "before": counts(judged.first),
-            "now": counts(judged.second),
+            "before": judged.first.counts(),
+            "now": judged.second.counts(),
             "differences": {key(name): bounds(one) for name, one in zip(FIGURES, judged.differences, strict=True)},
             "right_before_alone": judged.first_alone,
             "right_now_alone": judged.second_alone,
@@ -222,15 +245,6 @@ def _of_compared(label: LabelComparison) -> dict[str, Any]:
 
 def _of_change(change: Change) -> dict[str, Any]:
     return {"papers": change.papers, "gained": change.gained, "lost": change.lost}
-
-
-def counts(confusion: Confusion) -> dict[str, int]:
-    return {
-        "true_positives": confusion.true_positives,
-        "false_positives": confusion.false_positives,
-        "false_negatives": confusion.false_negatives,
-        "true_negatives": confusion.true_negatives,
-    }
 
 
 def bounds(interval: Interval) -> dict[str, Any]:

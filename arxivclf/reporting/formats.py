@@ -15,7 +15,7 @@ from rich.text import Text
 
 from arxivclf.reporting.charts import drawing
 from arxivclf.reporting.compare import FIGURES, Comparison
-from arxivclf.reporting.content import content_of, counts, key, number
+from arxivclf.reporting.content import content_of, key, number
 from arxivclf.reporting.drift import Drift
 from arxivclf.reporting.overall import NAMES
 from arxivclf.reporting.page import page_of
@@ -85,17 +85,24 @@ FORMS: Mapping[str, Callable[[Found], str]] = {
 
 def _report_rows(report: Report) -> Iterator[Sequence[Any]]:
     for label in report.labels:
-        for name, count in counts(label.confusion).items():
+        for name, count in label.confusion.counts().items():
             yield (label.name, None, None, name, count, None, None)
         for one in label.figures:
             yield (label.name, None, None, key(one.name), *one.interval.as_list())
             if not math.isnan(one.by_chance):
                 yield (label.name, None, None, f"{key(one.name)}_by_chance", one.by_chance, None, None)
+        for target in label.thresholds.targets if label.thresholds is not None else ():
+            head = (label.name, "target", target.name)
+            yield (*head, "threshold", target.threshold, None, None)
+            yield (*head, "observed", number(target.observed), number(target.lower_bound), None)
+            yield (*head, "needed", target.needed, None, None)
         for slices in label.slices:
             for part in slices.slices:
                 head = (label.name, slices.by, part.value)
-                for name, count in counts(part.confusion).items():
+                for name, count in part.confusion.counts().items():
                     yield (*head, name, count, None, None)
+                yield (*head, "prevalence", part.prevalence, None, None)
+                yield (*head, "labelled_share", part.labelled_share, None, None)
                 for name in ("precision", "recall", "f1"):
                     yield (*head, name, *getattr(part, name).as_list())
     for found in report.unjudged:
@@ -113,6 +120,8 @@ def _unjudged_rows(found: Unjudged) -> Iterator[Sequence[Any]]:
             yield (*head, "papers", one.papers, None, None)
             yield (*head, "labelled", one.labelled, None, None)
             yield (*head, "share", *one.share.as_list())
+            if (adjusted := found.adjusted(one)) is not None:
+                yield (*head, "adjusted_share", *adjusted.as_list())
 
 
 def _drift_rows(found: Drift) -> Iterator[Sequence[Any]]:

@@ -2,7 +2,8 @@
 
 Shares of papers have Wilson's interval, and so has F1, which follows from one; figures that do not (average precision,
 areas, means over labels) have that of a bootstrap, drawn from counts: to draw n papers with replacement is to draw the
-counts of their kinds from a multinomial, so that a million papers cost what a thousand do.
+counts of their kinds from a multinomial, so that a million papers cost what a thousand do. The difference of shares
+within strata has that of a stratified bootstrap, which draws rates and so holds for strata of few papers.
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ def wilson(successes: float, papers: float) -> Interval:
     return Interval(share, low, high)
 
 
+def lower_bounds(successes: npt.ArrayLike, papers: npt.ArrayLike) -> Counts:
+    """Exact lower confidence bounds of shares, one-sided, 95 % (Clopper and Pearson 1934), from arrays of counts."""
+    from scipy.special import betaincinv
+
+    hits, of = np.asarray(successes, np.float64), np.asarray(papers, np.float64)
+    return np.where(hits > 0, betaincinv(np.maximum(hits, 1), of - hits + 1, 1 - LEVEL), 0.0)
+
+
 def f1_interval(confusion: Confusion) -> Interval:
     """F1 with the interval of the share that it follows from.
 
@@ -111,29 +120,39 @@ def difference_of_shares(first: Interval, second: Interval) -> Interval:
 def difference_within(pairs: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> Interval:
     """The second share less the first where both have as many papers of each stratum as the second has.
 
-    `pairs` are, for each stratum, papers and hits of the first and of the second; one that either has no paper of is
-    left out. Direct standardisation; each of the two shares has Wilson's interval at as many papers of one
-    stratum as would give it the same variance, so that it holds for few papers and small shares. nan where no stratum
-    is in both.
+    `pairs` are, for each stratum, papers and hits of the first and of the second; a stratum that either has no paper of
+    is left out. Direct standardisation, with the interval of a stratified bootstrap: each draw takes new rates for all
+    strata of both. nan where no stratum is in both.
     """
     counts = np.array([[*one, *other] for one, other in pairs if one[0] and other[0]], np.float64).reshape(-1, 4)
     if not len(counts):
         return Interval(math.nan, math.nan, math.nan)
-    weights = counts[:, 2] / counts[:, 2].sum()
-    first, second = (_standardised(weights, counts[:, at], counts[:, at + 1]) for at in (0, 2))
-    return difference_of_shares(first, second)
+    papers, hits = counts[:, [0, 2]], counts[:, [1, 3]]
+    weights = papers[:, 1] / papers[:, 1].sum()
+    value = float(weights @ (hits[:, 1] / papers[:, 1] - hits[:, 0] / papers[:, 0]))
+    overall = (hits.sum() + 0.5) / (papers.sum() + 1)
+    pooled = (hits.sum(axis=1) + overall) / (papers.sum(axis=1) + 1)
+    random = np.random.default_rng(0)
+    first, second = (_errors(weights, papers[:, at], hits[:, at], pooled, random) for at in (0, 1))
+    found = percentiles(value, value + second - first)
+    return Interval(value, max(-1.0, found.low), min(1.0, found.high))
 
 
-def _standardised(weights: Counts, papers: Counts, hits: Counts) -> Interval:
-    """A weighted mean of the shares of strata, of weights that add up to 1."""
-    # One hit and one miss, shared out by weight, or strata without hits would have no variance; one of each for each
-    # stratum would be many. A paper less (none for one stratum), or that of small strata would be too small.
-    shares = (hits + weights) / (papers + 2 * weights)
-    mean = float((weights * shares).sum())
-    variance = float((weights**2 * shares * (1 - shares) / (papers - 1 + weights)).sum())
-    like = mean * (1 - mean) / variance
-    # What rounding adds to a share of 0 or 1 must not show.
-    return wilson(min(1.0, float((weights * (hits / papers)).sum())) * like, like)
+def _errors(weights: Counts, papers: Counts, hits: Counts, pooled: Counts, random: np.random.Generator) -> Counts:
+    """By how much a weighted mean of the rates of strata may be off, one number for each of 1,000 draws.
+
+    Rates are drawn from Beta distributions. For one stratum it is the posterior of a Jeffreys prior, Beta(hits + 1/2,
+    misses + 1/2). With many strata that prior would count once for each, and pull all rates of small strata towards
+    1/2; so the strata share it by weight. A stratum of few papers says little of its own variance, and nothing if all
+    or none are hits: its rate is smoothed by one paper of the `pooled` rate, that of the stratum in both files.
+    """
+    smoothed = (hits + pooled) / (papers + 1)
+    mean = (smoothed * papers + weights / 2) / (papers + weights)
+    concentration = papers - 1 + 2 * weights
+    drawn = random.beta(mean * concentration, (1 - mean) * concentration, (DRAWS, len(papers)))
+    # Smoothing takes from the spread of small strata what this gives back.
+    errors = (drawn - mean) * np.sqrt(1 + 1 / papers) + (mean - smoothed)
+    return np.asarray(errors @ weights)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -13,6 +13,8 @@ import polars as pl
 
 from arxivclf.corpus.seen import LEARNT
 from arxivclf.corpus.sources import Source
+from arxivclf.reporting.adjusted import ErrorRates
+from arxivclf.reporting.metrics import Confusion
 
 # The names are those of model.folder and of labelling.job: reports know labels as files, and not who makes them.
 _INFO = "arxivclf.json"
@@ -24,8 +26,9 @@ _TELLS_NOTHING = (OSError, pl.exceptions.PolarsError, ValueError, KeyError, Type
 @dataclass(frozen=True)
 class Made:
     """By label its threshold, and the categories that make it true; how many papers the models had `seen` in training
-    (`corpus.seen`); by label and figure what the linear model `alone` has on the test split of a model, and what
-    the model has there `without_gate`; and the fingerprints of the `models` of a file of labels.
+    (`corpus.seen`); by label and figure what the linear model `alone` has on the test split of a model, and what the
+    model has there `without_gate`; the fingerprints of the `models` of a file of labels, and by label the error `rates`
+    that these models have with the thresholds that gave the labels.
 
     All are empty where nothing tells.
     """
@@ -36,6 +39,7 @@ class Made:
     alone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     without_gate: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     models: Sequence[Mapping[str, str]] = ()
+    rates: Mapping[str, ErrorRates] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path) -> Made:
@@ -68,7 +72,11 @@ class Made:
             seen.update({str(name): int(count) for name, count in part.get("seen", {}).items()})
         job = told["job"]
         return cls(
-            _numbers(job["labels"]), _lists(job.get("categories", {})), dict(seen), models=tuple(job.get("models", ()))
+            _numbers(job["labels"]),
+            _lists(job.get("categories", {})),
+            dict(seen),
+            models=tuple(job.get("models", ())),
+            rates={name: ErrorRates(Confusion(**counts)) for name, counts in job.get("evaluation", {}).items()},
         )
 
 

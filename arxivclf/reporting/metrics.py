@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -62,13 +62,14 @@ class Confusion:
     def f1(self) -> float:
         return _share(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
 
+    def counts(self) -> dict[str, int]:
+        """The four counts by name."""
+        return asdict(self)
+
     def as_dict(self) -> dict[str, float | None]:
         """Counts and figures by name; None where there is nothing to take a share of."""
-        figures = {
-            "true_positives": self.true_positives,
-            "false_positives": self.false_positives,
-            "false_negatives": self.false_negatives,
-            "true_negatives": self.true_negatives,
+        figures: dict[str, float] = {
+            **self.counts(),
             "support": self.support,
             "accuracy": self.accuracy,
             "precision": self.precision,

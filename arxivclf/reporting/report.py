@@ -189,7 +189,8 @@ def report(
         papers = labels_of(table, name, str(path), beside, threshold)
         known = papers.drop_nulls("truth")
         if not len(known):
-            without.append(unjudged(name, papers, by))
+            # The error rates are those of the threshold that the file was labelled with, and of no other.
+            without.append(unjudged(name, papers, by, file.made.rates.get(name) if threshold is None else None))
             continue
         assumed = name in file.assumed and threshold is None
         one = _judged(name, known, ASSUMED_THRESHOLD if assumed else thresholds.get(name), for_precision, for_recall)

@@ -39,6 +39,11 @@ class Slice:
         return self.confusion.support / self.confusion.papers
 
     @property
+    def labelled_share(self) -> float:
+        """The share that is labelled, to be read next to the prevalence."""
+        return (self.confusion.true_positives + self.confusion.false_positives) / self.confusion.papers
+
+    @property
     def precision(self) -> Interval:
         return wilson(self.confusion.true_positives, self.confusion.true_positives + self.confusion.false_positives)
 

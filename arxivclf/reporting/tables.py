@@ -90,12 +90,12 @@ def label_tables(label: LabelReport, drawing: Drawing | None = None) -> Iterator
         yield drawing(label)
     if label.thresholds is not None:
         yield thresholds_table(label.thresholds)
-        yield from map(Text, label.thresholds.missing)
+        yield from (Text(target.describe()) for target in label.thresholds.targets)
     if label.where is not None and (label.where.false_positives or label.where.false_negatives):
         yield Text("\nWhere the errors are", style="bold")
         yield where_table(label.where)
     for slices in label.slices:
-        yield from slices_tables(label.name, slices)
+        yield from slices_tables(slices)
     if label.disagreements is not None:
         yield from disagreements_tables(label.name, label.disagreements)
 
@@ -146,6 +146,15 @@ def unjudged_tables(found: Unjudged, drawing: Drawing | None = None) -> Iterator
     whole = found.whole
     told = f"{whole.papers:,} papers, {whole.labelled:,} labelled ({_between_percent(whole.share)})"
     yield Text.assemble("\n", (found.name, "bold"), "  ", told)
+    if found.rates is not None and (adjusted := found.adjusted(whole)) is not None:
+        rates, counts = found.rates, found.rates.confusion
+        value, bounds = _share_with_bounds(adjusted)
+        yield Text(
+            f"Adjusted for classification error, {value} ({bounds}) are {found.name}, provided that the model"
+            f" errs as on its test split: it labels {_share(rates.true_positive_rate)} of {counts.support:,} papers"
+            f" that are {found.name}, and {_share(rates.false_positive_rate)} of {counts.negatives:,} others"
+            " (Rogan-Gladen)."
+        )
     if drawing is not None:
         yield drawing(found)
     table = Named("Scores")
@@ -158,12 +167,13 @@ def unjudged_tables(found: Unjudged, drawing: Drawing | None = None) -> Iterator
         )
     yield table
     for by, shares in found.slices:
-        table = _plain_table(f"By {by}", by, "papers", found.name, "share", "95 % interval")
+        headings = ["papers", found.name, "share", "95 % interval"]
+        headings += ["adjusted", "95 % interval"] if found.rates is not None else []
+        table = _plain_table(f"By {by}", by, *headings)
         for one in shares[:_MOST_SLICES]:
-            share = one.share
-            counts = (f"{one.papers:,}", f"{one.labelled:,}")
-            bounds = f"{_share(share.low)} - {_share(share.high)}"
-            table.add_row(_shown(one.value), *counts, _share(share.value), bounds)
+            intervals = filter(None, [one.share, found.adjusted(one)])
+            cells = [cell for interval in intervals for cell in _share_with_bounds(interval)]
+            table.add_row(_shown(one.value), f"{one.papers:,}", f"{one.labelled:,}", *cells)
         yield table
         yield from _told_of_more(shares)
 
@@ -249,15 +259,23 @@ def thresholds_table(found: Thresholds) -> Named:
     return table
 
 
-def slices_tables(name: str, slices: Slices) -> Iterator[Part]:
-    """Each slice's papers, prevalence, precision, recall and F1 with its interval, the worst first."""
-    yield Text(f"\nBy {_shown(slices.by)}, the worst F1 first", style="bold")
-    table = _plain_table(f"By {slices.by}", slices.by, "papers", name, "precision", "recall", "F1", "95 % interval")
+def slices_tables(slices: Slices) -> Iterator[Part]:
+    """Each slice's papers, true and labelled share, precision, recall and F1 with its interval, the worst first."""
+    yield Text(
+        f"\nBy {_shown(slices.by)}, the worst F1 first; true and labelled are shares of its papers", style="bold"
+    )
+    table = Named(f"By {slices.by}")
+    table.add_column(_shown(slices.by), overflow="fold")
+    # So many columns leave room for the name of a category on 80 characters only if they stand closer than elsewhere;
+    # longer names are folded, so that no heading is cut.
+    table.padding = (0, 1, 0, 0)
+    for heading in ("papers", "true", "labelled", "precision", "recall", "F1", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in slices.slices[:_MOST_SLICES]:
-        cells = [f"{one.confusion.papers:,}", f"{one.prevalence:.1%}"]
+        cells = [f"{one.confusion.papers:,}", _share(one.prevalence), _share(one.labelled_share)]
         if one.judged:
             f1 = one.f1
-            cells += [_figure(one.precision.value), _figure(one.recall.value), _figure(f1.value)]
+            cells += [_rounded(one.precision.value), _rounded(one.recall.value), _rounded(f1.value)]
             table.add_row(_shown(one.value), *cells, f"{f1.low:.3f} - {f1.high:.3f}")
         else:
             table.add_row(_shown(one.value), *cells, "", "", "", "too few", style="dim")
@@ -450,12 +468,20 @@ def _with_bounds(interval: Interval) -> tuple[str, str]:
     return _figure(interval.value), "-" if nothing else f"{interval.low:.4f} - {interval.high:.4f}"
 
 
+def _rounded(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
 def _figure(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _between_percent(share: Interval) -> str:
-    return f"{_share(share.value)}, {_share(share.low)} - {_share(share.high)}"
+    return ", ".join(_share_with_bounds(share))
+
+
+def _share_with_bounds(share: Interval) -> tuple[str, str]:
+    return _share(share.value), f"{_share(share.low)} - {_share(share.high)}"
 
 
 def _share(value: float) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from arxivclf.errors import UsageError
 from arxivclf.reporting.metrics import Confusion
 from arxivclf.reporting.ranked import Ranked
+from arxivclf.reporting.targets import FIGURES, Target
 
 _ALONG = tuple(round(tenth / 10, 1) for tenth in range(1, 10))
 
@@ -38,46 +39,33 @@ class Cut:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Cuts by rising threshold, and the wishes that no threshold fulfils, in words."""
+    """Cuts by rising threshold, and what was found for each wanted precision and recall."""
 
     cuts: tuple[Cut, ...]
-    missing: tuple[str, ...]
+    targets: tuple[Target, ...] = ()
 
 
 def along(
     ranked: Ranked, used: float | None, for_precision: Sequence[float] = (), for_recall: Sequence[float] = ()
 ) -> Thresholds:
-    """Round thresholds, the one `used`, that of the best F1, and those for a wished precision or recall in (0, 1].
+    """Round thresholds, the one `used`, that of the best F1, and those for a wanted precision or recall in (0, 1].
 
-    For a precision it is the lowest that has it, for a recall the highest, so that the other of the two is best. Raises
-    UsageError for a wish outside of that range.
+    For a precision it is the lowest that is proven to have it, for a recall the highest (`targets`), so that the other
+    of the two is best. Raises UsageError for a target outside of that range.
     """
-    for name, wishes in (("precision", for_precision), ("recall", for_recall)):
-        for wish in wishes:
-            if not 0 < wish <= 1:
-                raise UsageError(f"--for-{name} must be above 0 and at most 1, not {wish:g}")
-    counts = ranked.confusions().astype(np.float64)
-    hits, labelled = counts[:, 0], counts.sum(axis=1)
-    positive = float(ranked.positives.sum())
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision, recall = hits / labelled, hits / positive
-        f1 = 2 * hits / (labelled + positive)
+    wanted = [("precision", target) for target in for_precision] + [("recall", target) for target in for_recall]
+    for figure, target in wanted:
+        if not 0 < target <= 1:
+            raise UsageError(f"--for-{figure} must be above 0 and at most 1, not {target:g}")
     found = [(one, "") for one in _ALONG]
     if used is not None:
         found.append((used, "in use"))
-    if positive:
+    if ranked.positives.any():
+        hits, labelled = ranked.confusions()[:, 0], ranked.confusions().sum(axis=1)
+        f1 = 2 * hits / (labelled + ranked.positives.sum())
         found.append((float(ranked.scores[int(np.argmax(f1))]), "best F1"))
-    missing = []
-    for name, reached, wishes, place in (
-        ("precision", precision, for_precision, -1),
-        ("recall", recall, for_recall, 0),
-    ):
-        for wish in wishes:
-            there = np.flatnonzero(reached >= wish)
-            if len(there):
-                found.append((float(ranked.scores[there[place]]), f"{name} {wish:g}"))
-            else:
-                missing.append(f"no threshold has a {name} of {wish:g}")
+    targets = tuple(FIGURES[figure](ranked, target) for figure, target in wanted)
+    found += [(target.threshold, target.name) for target in targets if target.threshold is not None]
     reasons: dict[float, list[str]] = {}
     for threshold, why in sorted((_short(threshold), why) for threshold, why in found):
         reasons.setdefault(threshold, []).extend(filter(None, [why]))
@@ -85,7 +73,7 @@ def along(
         Cut(threshold, _shown(threshold, ranked), ranked.at(threshold), ", ".join(whys))
         for threshold, whys in reasons.items()
     )
-    return Thresholds(cuts, tuple(missing))
+    return Thresholds(cuts, targets)
 
 
 def _shown(threshold: float, ranked: Ranked) -> str:
