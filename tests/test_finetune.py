@@ -29,7 +29,8 @@ from arxivclf.model.encoder import Encoder
 from arxivclf.model.first_token import FirstToken
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
-from arxivclf.training.finetune import choose, logits_of
+from arxivclf.training.finetune import logits_of
+from arxivclf.training.hyperparameters import choose
 from arxivclf.training.loss import loss_of
 from arxivclf.training.processes import Processes
 
