@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -14,7 +14,6 @@ import torch
 
 from arxivclf.config import TrainSettings
 from arxivclf.model import batches
-from arxivclf.model.attention import matrices
 from arxivclf.model.backends import unpadded
 from arxivclf.model.encoder import TOKENS_PER_BATCH, Encoder
 from arxivclf.progress import Watcher
@@ -48,7 +47,7 @@ class Rehearsing(Protocol):
 
 @dataclass(frozen=True)
 class Rest:
-    """What is left of a training when so many of its steps and epochs are done.
+    """What is left of a training when `done` (steps, epochs) are done.
 
     `validation` holds the token ids of the validation papers.
     """
@@ -58,25 +57,29 @@ class Rest:
     settings: TrainSettings
     chosen: Chosen
     processes: Processes
-    steps_done: int
-    epochs_done: int
+    done: tuple[int, int]
     validation: Sequence[list[int]]
     test_papers: int
 
     @property
-    def epochs(self) -> int:
-        return len(self.run.ends) - self.epochs_done
+    def steps(self) -> list[batches.Indices]:
+        """The papers of each step that is left, in all epochs."""
+        return self.run.steps[self.done[0] :]
 
     @property
-    def papers(self) -> int:
-        """Papers to train on, each once for each epoch."""
-        return sum(map(len, self.run.steps[self.steps_done :]))
+    def epochs(self) -> int:
+        """Epochs that are left, the one that has begun among them."""
+        return len(self.run.ends) - self.done[1]
 
-    def lengths(self) -> list[np.ndarray]:
-        """The tokens of the papers of each step of this epoch."""
-        start = self.run.ends[self.epochs_done - 1] if self.epochs_done else 0
-        lengths = np.asarray(self.run.lengths)
-        return [lengths[rows] for rows in self.run.steps[start : self.run.ends[self.epochs_done]]]
+    @property
+    def this_epoch(self) -> range:
+        """The numbers of all steps of the epoch that has begun or begins."""
+        epoch = self.done[1]
+        return range(self.run.ends[epoch - 1] if epoch else 0, self.run.ends[epoch])
+
+    def lengths(self, steps: Iterable[int]) -> np.ndarray:
+        """The tokens of each paper of these steps of this epoch."""
+        return np.array([self.run.lengths[row] for step in steps for row in self.run.steps[step]])
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def announce(rest: Rest, watcher: Watcher, wanted: threading.Event) -> None:
         return measured
 
     # A device that compiles its work would do so for the shapes of each step, which takes longer than some trainings.
-    if rest.encoder.device.widths or len(rest.run.steps) - rest.steps_done < _FEWEST_STEPS:
+    if rest.encoder.device.widths or len(rest.steps) < _FEWEST_STEPS:
         return
     with watcher.stage("Estimating the time"):
         estimate = measure(rest, enough)
@@ -147,26 +150,24 @@ def measure(rest: Rest, enough: Callable[[bool], bool]) -> Estimate:
 
 def _training_s(rest: Rest, enough: Callable[[bool], bool]) -> float:
     """Seconds for the steps that are left, from some that are spread over this epoch."""
-    lengths = rest.lengths()
-    first = rest.run.ends[rest.epochs_done] - len(lengths)
-    order = np.random.default_rng(0).permutation(len(lengths))
-    tokens_left = rest.papers * float(np.concatenate(lengths).mean())
+    order = np.random.default_rng(0).permutation(rest.this_epoch).tolist()
+    tokens_left = sum(map(len, rest.steps)) * float(rest.lengths(rest.this_epoch).mean())
     # Where the host runs ahead of the device, only a stretch of steps shows how long one takes.
     stretch = min(rest.run.read_every, len(order))
     where = rest.encoder.device.where
     measured_s, tokens, taken = 0.0, 0, 0
-    with rest.run.rehearsal() as rehearse, matrices(rest.encoder.model):
+    with rest.run.rehearsal() as rehearse:
         while True:
-            steps = np.take(order, range(taken, taken + stretch), mode="wrap")
+            steps = [order[number % len(order)] for number in range(taken, taken + stretch)]
             started = time.perf_counter()
             for step in steps:
-                rehearse(first + int(step))
+                rehearse(step)
             if where.type == "cuda":
                 torch.cuda.synchronize(where)
             # In the first steps memory is allocated and kernels are chosen.
             if taken:
                 measured_s += time.perf_counter() - started
-                tokens += sum(int(lengths[step].sum()) for step in steps)
+                tokens += int(rest.lengths(steps).sum())
             taken += stretch
             estimate_s = measured_s / max(1, tokens) * tokens_left
             if enough(tokens > 0 and measured_s >= min(_TRAINING_S, _TRAINING_SHARE * estimate_s)):
@@ -204,7 +205,7 @@ def _faster(rest: Rest) -> list[str]:
     found = []
     if rest.encoder.device.where.type == "cpu":
         found.append("a GPU (--device cuda)")
-    lengths = np.concatenate(rest.lengths())
+    lengths = rest.lengths(rest.this_epoch)
     kept = float(np.minimum(lengths, _SHORT_TEXT).sum() / lengths.sum())
     if kept < _WORTH:
         found.append(f"--max-tokens {_SHORT_TEXT} (about {kept:.0%} of the time)")

@@ -156,21 +156,9 @@ def finetune(
         take(len(stand.history))
     with stopping() as wanted:
         if not stand.stopped and len(stand.history) < len(run.ends):
-            announce(
-                Rest(
-                    run,
-                    encoder,
-                    settings,
-                    chosen,
-                    processes,
-                    steps_done=stand.step,
-                    epochs_done=len(stand.history),
-                    validation=validation_texts,
-                    test_papers=len(dataset.test),
-                ),
-                watcher,
-                wanted,
-            )
+            done = (stand.step, len(stand.history))
+            rest = Rest(run, encoder, settings, chosen, processes, done, validation_texts, len(dataset.test))
+            announce(rest, watcher, wanted)
         before, started = stand.seconds, time.monotonic()
         for number in range(len(stand.history), len(run.ends)):
             if stand.stopped:
@@ -303,7 +291,8 @@ class _Run:
             self._change_weights(self.learning_rate(step))
 
         try:
-            yield rehearse
+            with matrices(self._encoder.model):
+                yield rehearse
         finally:
             self._optimizer.state.clear()
             self.take_up(before | {"losses": sums})
