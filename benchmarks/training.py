@@ -35,7 +35,8 @@ from arxivclf.progress import Watcher
 from arxivclf.reporting.metrics import Confusion, best_threshold
 from arxivclf.training.checkpoint import Checkpoints
 from arxivclf.training.dataset import Dataset, collect
-from arxivclf.training.finetune import Chosen, choose, finetune
+from arxivclf.training.finetune import finetune
+from arxivclf.training.hyperparameters import Chosen, choose
 from arxivclf.training.processes import Processes
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,11 +28,19 @@ from arxivclf.corpus.sources import fetch, resolve
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 with suppress(ImportError):
-    # A busy machine makes no property untrue. (The environment of tests/xla has no hypothesis.)
-    from hypothesis import settings
+    # How long examples take says nothing about a property. (The environment of tests/xla has no hypothesis.)
+    from hypothesis import HealthCheck, settings
 
-    settings.register_profile("unhurried", deadline=None)
+    settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("unhurried")
+
+# Seconds after which a test fails that waits for another process: far more than any takes on the busiest machine, so
+# that it only ends a test that hangs.
+HANGS_S = 900.0
+
+# The hub's client gives up after 10 s, which a server on loopback does not always keep to on a busy machine.
+for _limit in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+    os.environ.setdefault(_limit, f"{HANGS_S:.0f}")
 
 # What is remembered of one run must not decide in another.
 _CACHE = TemporaryDirectory()
@@ -142,6 +152,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def snapshot(*paths: object, **how: Any) -> Snapshot:
     """A dump of local files."""
     return Snapshot(tuple(fetch(resolve([str(path) for path in paths]), Path())), **how)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    """Wait until a condition holds that `process` brings about; fail where it ends without, or hangs."""
+    until = time.monotonic() + HANGS_S
+    while not condition():
+        if process.poll() is not None:
+            # It may have come true just before the end.
+            assert condition(), f"exit code {process.returncode}: {process.stderr.read() if process.stderr else ''!r}"
+            return
+        assert time.monotonic() < until, f"still waiting after {HANGS_S:.0f} s"
+        time.sleep(0.005)
 
 
 def error_line(result: Result, exit_code: int) -> str:

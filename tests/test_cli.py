@@ -36,14 +36,18 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert not imported & set(HEAVY)
 
 
-def test_help_costs_under_300_ms_of_cpu() -> None:
-    def cpu_s() -> float:
+def test_help_costs_less_cpu_than_five_imports_of_click() -> None:
+    """About 0.28 s where it was measured (it took 0.11 s); a ratio, so that it holds on a slower machine."""
+
+    def cpu_s(*arguments: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "arxivclf", "--help"], capture_output=True, check=True)
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(cpu_s() for _ in range(3)) < 0.3
+    # By turns, for the machine may slow down in between; the least of each is what it takes when nothing interferes.
+    times = [(cpu_s("-m", "arxivclf", "--help"), cpu_s("-c", "import click")) for _ in range(4)]
+    assert min(ours for ours, _ in times) < 5 * min(clicks for _, clicks in times)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

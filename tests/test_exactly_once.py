@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import PAPERS, error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
+from conftest import HANGS_S, PAPERS, error_line, paper, papers, read_jsonl, wait_until, write_jsonl, write_parquet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -99,9 +99,7 @@ def size_of(path: Path) -> int:
 
 def wait_for_more(process: subprocess.Popen[bytes], manifest: Path, before: int) -> None:
     """Until the run has begun to work: there is more in its manifest than before."""
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until and size_of(manifest) <= before:
-        time.sleep(0.005)
+    wait_until(lambda: size_of(manifest) > before or process.poll() is not None, process)
 
 
 class CutError(Exception):
@@ -306,10 +304,9 @@ def test_stopped_by_hand_it_keeps_what_was_done(model: Path, tmp_path: Path, num
     command = [sys.executable, "-m", "arxivclf", "label", "dump.jsonl", "--model", str(model), "--chunk-rows", "50"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         manifest = tmp_path / ".dump.labels.parquet.parts/manifest.jsonl"
-        while process.poll() is None and not (manifest.exists() and len(manifest.read_bytes().splitlines()) > 3):
-            time.sleep(0.01)
+        wait_until(lambda: manifest.exists() and len(manifest.read_bytes().splitlines()) > 3, process)
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "Error: interrupted; the same command goes on where it was"
     assert "Traceback" not in stderr
@@ -343,7 +340,7 @@ def test_of_repeats_the_last_wins_and_the_others_are_rejects(model: Path, tmp_pa
 
 
 @given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 9), st.sampled_from([1, 7, 1_000]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_repeats_are_the_same_however_they_are_found(tmp_path: Path, ids: list[int], chunk: int, spill: int) -> None:
     keys = [str(number) for number in ids]
     chunks = [pl.Series(keys[at : at + chunk], dtype=pl.String) for at in range(0, len(keys), chunk)]
@@ -354,7 +351,7 @@ def test_repeats_are_the_same_however_they_are_found(tmp_path: Path, ids: list[i
     assert not list(tmp_path.iterdir())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=15)
 @given(cuts=st.lists(st.integers(0, 60), max_size=3).map(sorted), chunk_rows=st.integers(1, 70))
 def test_any_chunks_and_any_split_into_files_give_the_same(
     model: Path, tmp_path: Path, cuts: list[int], chunk_rows: int

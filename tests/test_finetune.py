@@ -29,7 +29,8 @@ from arxivclf.model.encoder import Encoder
 from arxivclf.model.first_token import FirstToken
 from arxivclf.progress import Watcher
 from arxivclf.training.dataset import Dataset, collect
-from arxivclf.training.finetune import choose, logits_of
+from arxivclf.training.finetune import logits_of
+from arxivclf.training.hyperparameters import choose
 from arxivclf.training.loss import loss_of
 from arxivclf.training.processes import Processes
 
@@ -218,7 +219,7 @@ def test_small_and_large_bases_are_given_other_rates(tiny_base: Path) -> None:
         assert choose(TrainSettings(learning_rate=1e-3, warmup=0.0), encoder, 1_000).learning_rate == 1e-3
     assert rates[384] > rates[768] > rates[1024]
     assert rates[1024][1] > rates[768][1]
-    assert choose(TrainSettings(), encoder, 100_000).epochs == 1
+    assert choose(TrainSettings(), encoder, 160_000).epochs == 1
     assert choose(TrainSettings(), encoder, 400).epochs == 6
     assert choose(TrainSettings(tune="head"), encoder, 400).learning_rate > 10 * rates[384][0] / 2
 

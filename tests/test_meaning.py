@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import PAPERS, error_line, paper, papers, write_jsonl
+from conftest import HANGS_S, PAPERS, error_line, paper, papers, write_jsonl
 
 from arxivclf import LabelSettings, TrainSettings, label, train
 from arxivclf.progress import Watcher
@@ -150,7 +150,7 @@ def test_shards_of_a_wrong_file_all_say_what_is_wrong(tmp_path: Path) -> None:
         for at in range(3)
     ]
     for run in runs:
-        said = run.communicate(timeout=120)[1].splitlines()[-1]
+        said = run.communicate(timeout=HANGS_S)[1].splitlines()[-1]
         assert run.returncode == 1
         assert "20,000 of 22,000 rows of dump.jsonl would be rejected (20,000 not JSON)" in said
     assert len((tmp_path / "o.rejects.jsonl").read_text().splitlines()) == 20_000

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import Result
+from conftest import HANGS_S
 from test_compare import pair
 from test_drift import dumps
 from test_slices import labels_of
@@ -85,6 +86,7 @@ def page(browser: Any, file: Path) -> Iterator[Any]:
     asked: list[str] = []
     said: list[str] = []
     context = browser.new_context()
+    context.set_default_timeout(1_000 * HANGS_S)
     tab = context.new_page()
     tab.on("request", lambda request: asked.append(request.url))
     tab.on("console", lambda message: said.append(message.text))

@@ -6,14 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import PAPERS, error_line, read_jsonl
+from conftest import HANGS_S, PAPERS, error_line, read_jsonl, wait_until
 from safetensors.torch import load_file
 
 from arxivclf.progress import is_first, rank_and_count
@@ -23,7 +22,7 @@ HOW = ("--since", 1990, "--max-tokens", 24, "--epochs", 2.5, "--learning-rate", 
 
 def torchrun(count: int, folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
     """Run a training in so many processes, which talk over loopback."""
-    return subprocess.run(command(count, *options), cwd=folder, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command(count, *options), cwd=folder, capture_output=True, text=True, timeout=HANGS_S)
 
 
 def command(count: int, *options: object) -> list[str]:
@@ -90,7 +89,7 @@ def test_two_machines_have_the_losses_of_one(both: dict[int, Path], tiny_base: P
             )
         )
     for process in running:
-        _, said = process.communicate(timeout=240)
+        _, said = process.communicate(timeout=HANGS_S)
         assert process.returncode == 0, said.decode()
     one, two = (pl.read_csv(folder / "model/training.csv").drop("seconds") for folder in (both[1], tmp_path / "0"))
     for name in ("training_loss", "validation_loss"):
@@ -120,13 +119,9 @@ def test_two_processes_that_are_stopped_go_on_together(both: dict[int, Path], ti
     options = (PAPERS, "--base", tiny_base, *HOW, "--log-json", "log.jsonl")
     process = subprocess.Popen(command(2, *options), cwd=tmp_path, stderr=subprocess.PIPE)
     log, checkpoint = tmp_path / "log.jsonl", tmp_path / ".model.checkpoint.safetensors"
-    for _ in range(6_000):
-        if checkpoint.exists():
-            break
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        time.sleep(0.01)
+    wait_until(checkpoint.exists, process)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS_S)
     assert process.returncode != 0
     assert checkpoint.exists()
     log.unlink()

@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import error_line, paper, write_jsonl
+from conftest import HANGS_S, error_line, paper, wait_until, write_jsonl
 from test_shards import both, rows
 
 import arxivclf
@@ -34,18 +33,19 @@ class Nodes:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         from ray.cluster_utils import Cluster
 
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        # Not waited for here, for that has a limit of its own (30 s).
+        head = {"num_cpus": 1, "include_dashboard": False, "wait": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self._cluster.address
-        self.second = self._cluster.add_node(num_cpus=1)
-        self._cluster.wait_for_nodes()
+        self.add_the_second()
 
     def lose_the_second(self) -> None:
         """As when its power goes."""
         self._cluster.remove_node(self.second, allow_graceful=False)
 
-    def bring_it_back(self) -> None:
-        self.second = self._cluster.add_node(num_cpus=1)
-        self._cluster.wait_for_nodes()
+    def add_the_second(self) -> None:
+        self.second = self._cluster.add_node(num_cpus=1, wait=False)
+        self._cluster.wait_for_nodes(timeout=HANGS_S)
 
     def stop(self) -> None:
         self._cluster.shutdown()
@@ -75,14 +75,7 @@ def command(dump: Path, nodes: Nodes) -> list[str]:
 def begun(process: subprocess.Popen[bytes], folder: Path, parts: int = 20) -> None:
     """Wait until so many parts are done."""
     manifest = folder / ".x.parquet.parts/manifest.jsonl"
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
-        if manifest.exists() and manifest.read_bytes().count(b"\n") > parts:
-            return
-        time.sleep(0.005)
-    raise AssertionError(
-        process.stderr.read().decode() if process.stderr and process.poll() is not None else "too slow"
-    )
+    wait_until(lambda: manifest.exists() and manifest.read_bytes().count(b"\n") > parts, process)
 
 
 def workers() -> list[int]:
@@ -119,7 +112,7 @@ def stopped(nodes: Nodes, large: Path, folder: Path, number: signal.Signals) -> 
     with subprocess.Popen(command(large, nodes), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
         begun(run, folder)
         run.send_signal(number)
-        said = run.communicate(timeout=120)[1].decode()
+        said = run.communicate(timeout=HANGS_S)[1].decode()
     assert not (folder / "x.parquet").exists()
     assert (folder / ".x.parquet.parts/manifest.jsonl").read_bytes().count(b"\n") > 20
     done = subprocess.run(command(large, nodes), cwd=folder, capture_output=True, text=True, check=True)
@@ -160,7 +153,9 @@ def test_a_cluster_of_its_own(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "by 1 worker of Ray" in done.stderr
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["Labelling", "Counting:", "Labelling:"]
+    # Nothing of Ray's own; how many lines of progress there are depends on the machine.
+    ours = ("Labelling with bundled on ", "Counting: ", "Labelling: ")
+    assert [line for line in done.stderr.splitlines() if not line.startswith(ours)] == []
     label(LabelSettings((str(dump),), output=str(tmp_path / "local/x.parquet"), model=("bundled",), max_rejects=0.2))
     assert both(tmp_path / "x.parquet") == both(tmp_path / "local/x.parquet")
 
@@ -240,8 +235,8 @@ def test_what_dies_is_made_up_for(nodes: Nodes, large: Path, tmp_path: Path, los
             os.kill(workers()[0], signal.SIGKILL)
         else:
             nodes.lose_the_second()
-        _, said = process.communicate(timeout=300)
+        _, said = process.communicate(timeout=HANGS_S)
     if loses == "a node":
-        nodes.bring_it_back()
+        nodes.add_the_second()
     assert process.returncode == 0, said.decode()
     assert (tmp_path / "x.parquet").read_bytes() == large.with_name("x.parquet").read_bytes()

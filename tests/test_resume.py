@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import PAPERS, error_line, paper, read_jsonl, write_jsonl
+from conftest import HANGS_S, PAPERS, error_line, paper, read_jsonl, wait_until, write_jsonl
 from safetensors import SafetensorError, safe_open
 
 from arxivclf import TrainSettings, train
@@ -135,15 +134,6 @@ def _toml(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    for _ in range(6_000):
-        if what():
-            return
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        time.sleep(0.01)
-    raise AssertionError("it did not happen within a minute")
-
-
 def step_of(checkpoint: Path) -> int:
     if not checkpoint.exists():
         return 0
@@ -159,7 +149,7 @@ def test_killed_at_random_moments_it_goes_on(how: dict[str, Any], long: Path, tm
     for _ in range(2):
         process = start(how, tmp_path, "--resume")
         enough = reached + 4
-        wait_for(lambda: step_of(tmp_path / CHECKPOINT) > enough, process)  # noqa: B023
+        wait_until(lambda: step_of(tmp_path / CHECKPOINT) > enough, process)  # noqa: B023
         process.send_signal(signal.SIGKILL)
         process.wait()
         reached = step_of(tmp_path / CHECKPOINT)
@@ -180,9 +170,9 @@ def test_asked_to_stop_it_keeps_the_step_that_it_is_at(
     how |= {"checkpoint_minutes": 1e9, "epochs": 30.0, "patience": 0}
     process = start(how, tmp_path)
     log = tmp_path / "log.jsonl"
-    wait_for(lambda: log.exists() and '"stage": "Pass 1 of 30"' in log.read_text(), process)
+    wait_until(lambda: log.exists() and '"stage": "Pass 1 of 30"' in log.read_text(), process)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130, stderr
     assert stderr.decode().splitlines()[-1] == "Error: interrupted; --resume goes on from its checkpoint"
     assert b"Traceback" not in stderr

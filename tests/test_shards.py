@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import permutations
@@ -18,7 +17,7 @@ import filelock
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import error_line, paper, papers, read_jsonl, write_jsonl, write_parquet
+from conftest import HANGS_S, error_line, paper, papers, read_jsonl, wait_until, write_jsonl, write_parquet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,17 +138,15 @@ def test_a_killed_shard_is_run_again(tmp_path: Path) -> None:
 
     running = [begin(shard) for shard in range(3)]
     manifest = tmp_path / ".x.parquet.parts/manifest-1-of-3.jsonl"
-    until = time.monotonic() + 60
-    while time.monotonic() < until and not (manifest.exists() and manifest.read_bytes().count(b"\n") > 3):
-        time.sleep(0.005)
+    wait_until(lambda: manifest.exists() and manifest.read_bytes().count(b"\n") > 3, running[1])
     running[1].send_signal(signal.SIGKILL)
     for process in running:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=HANGS_S)
         assert process.returncode in (0, -signal.SIGKILL), said.decode()
     assert running[1].returncode == -signal.SIGKILL
     assert not (tmp_path / "x.parquet").exists()
     again = begin(1)
-    _, said = again.communicate(timeout=120)
+    _, said = again.communicate(timeout=HANGS_S)
     assert again.returncode == 0, said.decode()
     assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "whole/x.parquet").read_bytes()
 

@@ -284,7 +284,7 @@ ROWS = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=ROWS, chunk_rows=st.integers(1, 13))
 def test_every_row_is_a_paper_or_a_reject_whatever_the_chunks(
     tmp_path: Path, rows: list[bytes], chunk_rows: int

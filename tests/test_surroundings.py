@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import Result
-from conftest import error_line, paper, papers, read_jsonl, write_jsonl
+from conftest import HANGS_S, error_line, paper, papers, read_jsonl, wait_until, write_jsonl
 
 from arxivclf import LabelSettings, label
 from arxivclf.errors import DataError
@@ -248,14 +248,12 @@ def test_stopped_while_standard_input_is_waited_for(tmp_path: Path, number: sign
     run.stdin.write(json.dumps(paper("2101.00001")) + "\n")
     run.stdin.flush()
     waiting = tmp_path / ".o.parquet.parts"
-    for _ in range(600):
-        if list(waiting.glob("source-*")):
-            break
-        time.sleep(0.1)
+    wait_until(lambda: bool(list(waiting.glob("source-*"))), run)
+    # So that it mostly waits for more by now; wherever it is, it must end in the same way.
     time.sleep(0.3)
     run.send_signal(number)
     # Standard input stays open.
-    assert run.wait(timeout=30) == 130
+    assert run.wait(timeout=HANGS_S) == 130
     assert run.stderr is not None
     assert "Traceback" not in run.stderr.read()
     run.stdin.close()

@@ -37,6 +37,7 @@ class Checkpoints:
     every_s: float
     watcher: Watcher
     _saved_at: float = field(default_factory=time.monotonic)
+    _of_another: bool = False
 
     @property
     def path(self) -> Path:
@@ -67,10 +68,17 @@ class Checkpoints:
             unfinished.mkdir(parents=True)
             file = unfinished / self.path.name
             save_file({name: one.contiguous() for name, one in tensors().items()}, file, {"job": header})
+            if self._of_another:
+                self.path.replace(self.put_aside)
+                self._of_another = False
             put_in_place(file, self.path)
         except (SafetensorError, OSError) as error:
             why = cannot_write(self.path, error if isinstance(error, OSError) else OSError(str(error)))
-            before = "the one before it stands" if self.path.exists() else "there is none to go on from yet"
+            before = (
+                "the one before it stands"
+                if self.path.exists() and not self._of_another
+                else "there is none to go on from yet"
+            )
             self.watcher.say(f"No checkpoint: {why}; {before}, and training goes on")
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -97,13 +105,13 @@ class Checkpoints:
                 f"{self.path}: cannot be read as a checkpoint ({error}); without --resume training starts anew"
             ) from None
 
-    def start_anew(self) -> None:
-        """Put a checkpoint that is there aside, and say so."""
+    def announce_new(self) -> None:
+        """Say that another training's checkpoint is there, which the first of this one will put aside."""
         if self.path.exists():
-            self.path.replace(self.put_aside)
+            self._of_another = True
             self.watcher.say(
-                f"An unfinished training of this model was there (--resume goes on with one);"
-                f" its checkpoint is now {self.put_aside}"
+                "There is a checkpoint of an unfinished training of this model (--resume goes on with it); the first"
+                f" checkpoint of this training moves it to {self.put_aside}"
             )
 
     def done(self) -> None:
@@ -113,8 +121,11 @@ class Checkpoints:
         shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def _refuse_other(self, theirs: Mapping[str, Any]) -> None:
-        # The papers last: what else has changed is what changed them.
-        for name in sorted({*theirs, *self.identity}, key=lambda name: (name == "papers", name)):
+        # The papers after what may have changed them, and the epochs, which may follow from the papers, at the end.
+        last = ("papers", "epochs")
+        for name in sorted(
+            {*theirs, *self.identity}, key=lambda name: (last.index(name) + 1 if name in last else 0, name)
+        ):
             was, now = theirs.get(name), self.identity.get(name)
             if was != now:
                 what = f"{name.replace('_', '-')} was {_shown(was)} and is now {_shown(now)}"

@@ -23,8 +23,10 @@ from arxivclf.progress import Watcher
 from arxivclf.training import trackers
 from arxivclf.training.checkpoint import Checkpoints
 from arxivclf.training.dataset import Dataset
-from arxivclf.training.finetune import Chosen, Epoch, choose, finetune, logits_of
+from arxivclf.training.finetune import Epoch, finetune, logits_of
+from arxivclf.training.hyperparameters import Chosen, choose
 from arxivclf.training.processes import joined, placed
+from arxivclf.training.schedule import steps_of
 
 # What may differ when a training is gone on with: where it runs, what it is called, who is told, and what comes after.
 _FREE = ("device", "resume", "push", "track", "checkpoint_minutes", "output", "gate_risk")
@@ -82,14 +84,15 @@ class EncoderTraining:
     def run(self, dataset: Dataset) -> Trained:
         """Train, and score validation and test papers. Raises as `finetune` does."""
         settings, watcher, device = self._settings, self._watcher, self._device
-        self.checkpoints.identity |= {"papers": dataset.fingerprint}
         torch.manual_seed(settings.seed)
         device.seed(settings.seed)
         encoder = Encoder.start(self.base, self._task.names, settings.max_tokens, device)
         chosen = choose(settings, encoder, len(dataset.train))
+        # Chosen by the program, epochs may be others in another version.
+        self.checkpoints.identity |= {"epochs": chosen.epochs, "papers": dataset.fingerprint}
         watcher.say(
-            f"{chosen.epochs:g} {'pass' if chosen.epochs == 1 else 'passes'} over {len(dataset.train):,} papers,"
-            f" learning rate {chosen.learning_rate:g}, on {device.reason}",
+            f"{_trained_on(len(dataset.train), chosen, settings)}, learning rate {chosen.learning_rate:g}, on"
+            f" {device.reason}",
             **asdict(chosen),
         )
         track_to = settings.track if self._processes.first else ()
@@ -104,6 +107,14 @@ class EncoderTraining:
         return Trained(
             encoder, chosen, trained.history, trained.kept, trained.validation_logits, test_logits, test_texts
         )
+
+
+def _trained_on(papers: int, chosen: Chosen, settings: TrainSettings) -> str:
+    epochs = chosen.epochs
+    if 0 < epochs < 1:
+        taken = sum(map(len, steps_of(papers, epochs, settings.batch_size, settings.seed)[0]))
+        return f"Trains on {taken:,} of {papers:,} papers, drawn at random"
+    return f"{epochs:g} {'pass' if epochs == 1 else 'passes'} over {papers:,} papers"
 
 
 def _refuse_other_labels(base: Path, name: str, task: Task) -> None:

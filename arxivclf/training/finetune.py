@@ -6,7 +6,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ from arxivclf.reporting.metrics import Confusion, average_precision, best_thresh
 from arxivclf.stopping import stopping
 from arxivclf.training.checkpoint import Checkpoints, Tensors
 from arxivclf.training.dataset import Dataset, Papers
+from arxivclf.training.estimate import Rest, announce
+from arxivclf.training.hyperparameters import Chosen
 from arxivclf.training.loss import loss_of
 from arxivclf.training.parameters import decayed, merged, open_for_training
 from arxivclf.training.processes import Processes
@@ -39,35 +42,6 @@ _LOSS_MEMORY = 0.98
 _TOKENS_PER_GROUP = {"cpu": 2_048, "cuda": 16_384}
 # A figure read back makes the host wait for a GPU or a TPU, so that this is not done at every step.
 _READ_EVERY = {"cpu": 1, "cuda": 20, "xla": 50}
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What a training decides itself where the settings leave it open."""
-
-    epochs: float
-    learning_rate: float
-    warmup: float
-    device: str
-    precision: str
-
-
-def choose(settings: TrainSettings, encoder: Encoder, papers: int) -> Chosen:
-    """Epochs that give a small dump enough steps (six at most); the learning rate and warm-up that fit the base.
-
-    Small encoders want larger steps: 1e-4 served MiniLM (width 384), 2e-5 is the usual rate of BERT-base (768); large
-    ones diverge without a slow start. Where little is trained (a head, LoRA) the steps are larger by ten and more.
-    """
-    width = getattr(encoder.model.config, "hidden_size", 768)
-    rate, warmup = (1e-4, 0.06) if width <= 512 else (2e-5, 0.06) if width <= 768 else (1e-5, 0.10)
-    rate = {"all": rate, "head": 1e-3, "lora": max(rate, 2e-4)}[settings.tune]
-    return Chosen(
-        epochs=settings.epochs if settings.epochs is not None else float(min(6, max(1, round(5_000 / papers)))),
-        learning_rate=settings.learning_rate or rate,
-        warmup=warmup if settings.warmup is None else settings.warmup,
-        device=str(encoder.device.where),
-        precision=str(encoder.device.precision).removeprefix("torch."),
-    )
 
 
 @dataclass(frozen=True)
@@ -130,14 +104,15 @@ def finetune(
 ) -> Finetuned:
     """Train in place, with a loss for each label, and validate after each pass; goes on from a checkpoint if asked to.
 
-    Raises ModelError when the loss is no longer finite, KeyboardInterrupt after Ctrl-C or SIGTERM, a checkpoint kept.
+    An estimate of the duration comes before the first step. Raises ModelError when the loss is no longer finite;
+    KeyboardInterrupt after Ctrl-C or SIGTERM, a checkpoint kept unless less than 1 % of the steps were done.
     """
     with watcher.stage("Tokenising", len(dataset.validation)):
         validation_texts = _tokenize(encoder, dataset.validation, watcher)
     if not chosen.epochs:
         # A base that knows the labels already: only what comes after the encoder is made anew.
         if processes.first:
-            checkpoints.start_anew()
+            checkpoints.announce_new()
         with watcher.stage("Validation", len(dataset.validation)):
             return Finetuned(encoder, logits_of(encoder, validation_texts, processes, watcher), [], -1)
     encoder = replace(encoder, model=open_for_training(encoder.model, settings.tune, settings.lora_rank))
@@ -151,11 +126,13 @@ def finetune(
             stand, best = _Stand.of(found[0]), run.take_up(found[1])
             watcher.say(f"Going on from step {stand.step:,} of {len(run.steps):,}", step=stand.step)
     elif processes.first:
-        checkpoints.start_anew()
+        checkpoints.announce_new()
 
     def keep(stop: bool, save: bool) -> None:
         """Save or stop if any process wants it: all hear the same at the same step."""
-        stop, save = processes.agreed(stop, save or stop)
+        # Whoever stops when the estimate has been read, or soon after, leaves nothing behind.
+        save = save or (stop and stand.step >= len(run.steps) // 100)
+        stop, save = processes.agreed(stop, save)
         if save:
             losses = run.losses()
             if processes.first:
@@ -164,7 +141,6 @@ def finetune(
             raise KeyboardInterrupt
 
     logits: Scores | None = None
-    before, started = stand.seconds, time.monotonic()
     taken: int | None = None
 
     def take(number: int) -> None:
@@ -179,6 +155,11 @@ def finetune(
         # Before a stop is asked for in good order, which this would keep waiting.
         take(len(stand.history))
     with stopping() as wanted:
+        if not stand.stopped and len(stand.history) < len(run.ends):
+            done = (stand.step, len(stand.history))
+            rest = Rest(run, encoder, settings, chosen, processes, done, validation_texts, len(dataset.test))
+            announce(rest, watcher, wanted)
+        before, started = stand.seconds, time.monotonic()
         for number in range(len(stand.history), len(run.ends)):
             if stand.stopped:
                 break
@@ -276,7 +257,7 @@ class _Run:
     def take(self, papers: Papers, token_ids: list[list[int]]) -> None:
         """The papers of the pass that begins."""
         self._token_ids = token_ids
-        self._lengths = [len(ids) for ids in token_ids]
+        self.lengths: list[int] = [len(ids) for ids in token_ids]
         self._truth = torch.tensor(papers.truth)
 
     def learning_rate(self, step: int) -> float:
@@ -290,6 +271,34 @@ class _Run:
 
     def one_step(self, step: int) -> None:
         """Forward, backward, and a change of the weights, over the papers of one batch."""
+        value, shapes = self._gradients(step)
+        self._change_weights(self.learning_rate(step))
+        in_pass, running, weight = self._sums
+        self._sums = torch.stack([in_pass + value, _LOSS_MEMORY * running + value, _LOSS_MEMORY * weight + 1.0])
+        self._encoder.device.end_step(("training", *shapes))
+        self._unread += len(self.steps[step])
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[Callable[[int], None]]:
+        """A function that does the work of a step of this pass; after the block, everything is as it was before.
+
+        What a checkpoint keeps is restored as from a checkpoint.
+        """
+        before, sums = self.tensors(Tensors()), self._sums
+
+        def rehearse(step: int) -> None:
+            self._gradients(step)
+            self._change_weights(self.learning_rate(step))
+
+        try:
+            with matrices(self._encoder.model):
+                yield rehearse
+        finally:
+            self._optimizer.state.clear()
+            self.take_up(before | {"losses": sums})
+
+    def _gradients(self, step: int) -> tuple[torch.Tensor | float, list[tuple[int, int] | None]]:
+        """Add the gradients of a batch to those of the weights; its loss, and the shapes of its groups."""
         rows = self.steps[step]
         self._encoder.model.train(self._settings.dropout)
         value: torch.Tensor | float = 0.0
@@ -300,16 +309,15 @@ class _Run:
             loss.backward()
             value = value + loss.detach()
             shapes.append(shape)
+        return value, shapes
+
+    def _change_weights(self, learning_rate: float) -> None:
         torch.nn.utils.clip_grad_norm_(self._trained.values(), self._settings.max_gradient_norm)
-        rate = self._encoder.device.number(self.learning_rate(step))
+        rate = self._encoder.device.number(learning_rate)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
         self._optimizer.zero_grad()
-        in_pass, running, weight = self._sums
-        self._sums = torch.stack([in_pass + value, _LOSS_MEMORY * running + value, _LOSS_MEMORY * weight + 1.0])
-        self._encoder.device.end_step(("training", *shapes))
-        self._unread += len(rows)
 
     def _groups(self, rows: batches.Indices) -> tuple[list[batches.Indices], int]:
         """The groups of a batch that go through the network one after the other, and the most papers that one has.
@@ -322,9 +330,9 @@ class _Run:
         if self._processes.count > 1 or (device.widths and half >= whole):
             return [rows], -(-whole // self._processes.count)
         if device.widths:
-            ordered = batches.of_like_length(rows, self._lengths, tokens=sys.maxsize)[0]
+            ordered = batches.of_like_length(rows, self.lengths, tokens=sys.maxsize)[0]
             return [ordered[:half], ordered[half:]], half
-        return batches.of_like_length(rows, self._lengths, _TOKENS_PER_GROUP[device.where.type]), whole
+        return batches.of_like_length(rows, self.lengths, _TOKENS_PER_GROUP[device.where.type]), whole
 
     def _loss_of(
         self, group: batches.Indices, rows: batches.Indices, papers: int
@@ -336,7 +344,7 @@ class _Run:
         device, mine = self._encoder.device, self._processes.mine(group)
         # Who has no paper in a last, small batch takes part with one that counts nothing.
         used = mine if len(mine) else rows[:1]
-        lengths = [self._lengths[int(row)] for row in used]
+        lengths = [self.lengths[int(row)] for row in used]
         shape = batches.shape_of(lengths, papers, device.widths, device.cores)
         size = shape[0] if shape else len(used)
         truth, counts = torch.zeros(size, self._truth.shape[1]), torch.zeros(size, 1)

@@ -27,14 +27,19 @@ def check(names: Sequence[str]) -> None:
 
 @contextmanager
 def tracking(names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> Iterator[Track]:
-    """A function that writes figures to all trackers; what they keep on disk goes into `<model>.runs`."""
+    """A function that writes figures to all trackers; what they keep on disk goes into `<model>.runs`.
+
+    Trackers are opened for the first figures, so that a training that is stopped before writes nothing.
+    """
     check(names)
+    tracks: list[Track] = []
     with ExitStack() as opened:
-        tracks = [_OPEN[name](folder.with_name(f"{folder.name}.runs"), settings, opened) for name in names]
 
         def track(figures: Mapping[str, float], step: int) -> None:
-            for one in tracks:
-                one(figures, step)
+            if not tracks:
+                tracks.extend(_OPEN[name](folder.with_name(f"{folder.name}.runs"), settings, opened) for name in names)
+            for write in tracks:
+                write(figures, step)
 
         yield track
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -33,6 +33,7 @@ from arxivclf.model.folder import (
     TEST_LABELS,
     TRAINING_TABLE,
     ModelInfo,
+    checkpoint_of,
     previous,
     refuse_foreign,
     whole_folder,
@@ -108,6 +109,7 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
     task = Task.load(settings.task)
     with ExitStack() as opened:
         if first:
+            opened.enter_context(_nothing_left(folder))
             opened.enter_context(only_one(folder.with_name(f".{folder.name}.lock"), str(folder)))
         encoding = None
         if settings.base == NO_BASE:
@@ -130,6 +132,29 @@ def train(settings: TrainSettings, watcher: Watcher | None = None) -> TrainResul
         if settings.push is not None:
             return replace(result, pushed=_push(folder, settings.push, watcher))
     return result
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """A block that leaves no file and no folder of its own when it is interrupted before the first checkpoint."""
+    rejects, checkpoint = _rejects_of(folder), checkpoint_of(folder)
+    new_folders = [parent for parent in folder.absolute().parents if not parent.exists()]
+    new_rejects, before = not rejects.exists(), _changed(checkpoint)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if _changed(checkpoint) == before:
+            if new_rejects:
+                rejects.unlink(missing_ok=True)
+            with suppress(OSError):
+                for parent in new_folders:
+                    parent.rmdir()
+        raise
+
+
+def _changed(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; None where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _rejects_of(folder: Path) -> Path:
