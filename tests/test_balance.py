@@ -113,5 +113,5 @@ def test_a_mix_is_read_with_aliases_added_up(tmp_path):
 def test_a_file_that_is_not_a_mix_is_refused(tmp_path, content):
     (tmp_path / "mix.csv").write_text(content)
 
-    with pytest.raises(DataError, match="mix.csv"):
+    with pytest.raises(DataError, match=r"mix\.csv"):
         read_mix(str(tmp_path / "mix.csv"))

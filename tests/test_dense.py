@@ -14,16 +14,16 @@ from arxivclf.progress import Watcher
 from arxivclf.training import linear
 
 TOPICS = {
-    "robots": "robot arm gripper motion planning manipulation control".split(),
-    "language": "language translation corpus parsing grammar sentence speech".split(),
-    "physics": "galaxy quark plasma neutrino lattice boson spectrum".split(),
+    "robots": ["robot", "arm", "gripper", "motion", "planning", "manipulation", "control"],
+    "language": ["language", "translation", "corpus", "parsing", "grammar", "sentence", "speech"],
+    "physics": ["galaxy", "quark", "plasma", "neutrino", "lattice", "boson", "spectrum"],
 }
 
 
 def texts(papers: int, seed: int = 0) -> tuple[pl.Series, np.ndarray, pl.Series]:
     random = np.random.default_rng(seed)
     topics = random.choice(list(TOPICS), papers)
-    filler = "we study the method and results of new data with good care".split()
+    filler = ["we", "study", "the", "method", "and", "results", "of", "new", "data", "with", "good", "care"]
     abstracts = [
         f"{random.choice(TOPICS[topic])} study. " + " ".join(random.choice([*TOPICS[topic], *filler], 30))
         for topic in topics

@@ -99,7 +99,6 @@ class Classifier:
         """By label the counts of its confusion on the model's test split, of those labels where they are known."""
         return {name: counts for model in self.models for name, counts in model.evaluation.items()}
 
-
     def prepare(self, papers: pl.DataFrame) -> Prepared:
         """All that needs no encoder: clean, hash, look for known scores, ask the linear models, tokenise the rest."""
         cleanings = dict.fromkeys(model.cleaning for model in self.models)

@@ -64,9 +64,10 @@ class Calibration:
 
     def scores(self, logits: npt.ArrayLike, years: npt.ArrayLike | None = None) -> Floats:
         """Scores in [0, 1], float64 in the shape of the logits, of papers of these `years`, 0 where unknown."""
-        return sigmoid(self._log_odds(np.asarray(logits, dtype=np.float64)) + self._offset(years))
+        return sigmoid(self.log_odds(np.asarray(logits, dtype=np.float64)) + self._offset(years))
 
-    def _log_odds(self, logits: Floats) -> Floats:
+    def log_odds(self, logits: Floats) -> Floats:
+        """The log-odds of papers of unknown year, in the shape of the logits."""
         inside = np.interp(logits, self.logits, self.values)
         below, above = np.minimum(logits - self.logits[0], 0.0), np.maximum(logits - self.logits[-1], 0.0)
         return inside + self.slope * (below + above)
@@ -85,10 +86,9 @@ class Calibration:
         """Raises ValueError, KeyError or TypeError where the content is no calibration."""
         if content["kind"] not in LEAST_PAPERS:
             raise ValueError(f"no calibration of the kind {content['kind']!r}")
-        knots = (tuple(float(knot) for knot in content[name]) for name in ("logits", "values"))
-        years, offsets = (content.get(name, ()) for name in ("years", "offsets"))
-        by_year = tuple(int(year) for year in years), tuple(float(offset) for offset in offsets)
-        return cls(content["kind"], float(content["slope"]), *knots, *by_year)
+        logits, values, offsets = (tuple(map(float, content[name])) for name in ("logits", "values", "offsets"))
+        years = tuple(map(int, content["years"]))
+        return cls(content["kind"], float(content["slope"]), logits, values, years, offsets)
 
 
 def calibrated(
@@ -134,11 +134,11 @@ def fit_years(
     """The calibration with offsets by year, where they lower the cross-validated log loss; else as it is.
 
     `years` (papers,) are 0 where unknown; such papers say nothing here. Offsets have a normal prior around 0, so that
-    few papers shift little. The loss must be lower by more than its standard error (five folds), as for the kinds.
+    few papers shift little.
     """
     given, true, when = np.asarray(logits, np.float64), np.asarray(truth, bool), np.asarray(years)
     known = when > 0
-    log_odds, true, when = calibration._log_odds(given[known]), true[known], when[known]
+    log_odds, true, when = calibration.log_odds(given[known]), true[known], when[known]
     knots = np.unique(np.quantile(when, _YEAR_QUANTILES).round().astype(int)) if len(when) else np.zeros(0, int)
     if len(knots) < 2 or min(true.sum(), (~true).sum()) < LEAST_PAPERS["beta"]:
         return calibration
@@ -148,8 +148,7 @@ def fit_years(
     for part in range(_FOLDS):
         offsets = _offsets(log_odds[fold != part], true[fold != part], basis[fold != part])
         shifted[fold == part] = log_odds[fold == part] + basis[fold == part] @ offsets
-    gain = _losses(sigmoid(log_odds), true) - _losses(sigmoid(shifted), true)
-    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
+    if log_loss(sigmoid(shifted), true) >= log_loss(sigmoid(log_odds), true):
         return calibration
     offsets = _offsets(log_odds, true, basis)
     return replace(calibration, years=tuple(knots.tolist()), offsets=tuple(offsets.tolist()))

@@ -166,7 +166,10 @@ class Model:
         return f"{self.cleaning} {self.encoder.tokenizing}" if self.encoder is not None else ""
 
     def linear_logits(self, texts: pl.Series, years: Years = None) -> Scores:
-        """The linear model's logits of cleaned texts of these years (0: unknown), float32 (texts, labels); zeros where there is none."""
+        """The linear model's logits of cleaned texts, float32 (texts, labels); zeros where there is none.
+
+        `years` (texts,) are 0 where unknown.
+        """
         if self.linear is None:
             return np.zeros((len(texts), len(self.task.names)), np.float32)
         return self.linear.logits_of_many(texts, years)
@@ -191,8 +194,8 @@ class Model:
     ) -> Scores:
         """The scores of papers, float32 (papers, labels) in [0, 1], labels in the order of `task`.
 
-        `linear_logits` and `years` are those of all papers, `token_ids` those of the undecided ones. `advance` is called
-        with counts of papers, of all in the end.
+        `linear_logits` and `years` are those of all papers, `token_ids` those of the undecided ones. `advance` is
+        called with counts of papers, of all in the end.
         """
         decided = len(undecided) - int(undecided.sum())
         if decided:
@@ -251,12 +254,12 @@ def _named(task: Task) -> dict[str, str]:
 
 def _evaluation(metrics: Mapping[str, Any], labels: Sequence[str]) -> dict[str, dict[str, int]]:
     """By label the counts of its confusion on the test split, or where that has none, on the validation set."""
-    found = {}
+    found: dict[str, dict[str, int]] = {}
     for label in labels:
         for part in ("validation", "test"):
             figures = metrics.get(part)
             of = figures.get(label) if isinstance(figures, dict) else None
-            counts = [of.get(name) for name in _COUNTS] if isinstance(of, dict) else []
+            counts: list[Any] = [of.get(name) for name in _COUNTS] if isinstance(of, dict) else []
             if any(counts) and all(isinstance(count, int) and count >= 0 for count in counts):
                 found[label] = dict(zip(_COUNTS, counts, strict=True))
     return found

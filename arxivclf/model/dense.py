@@ -1,9 +1,9 @@
 """The dense part of the linear model: a small network over the mean embedding of a text's words.
 
-It knows which words resemble each other, which weights for single words cannot, and costs about as much time as they do
-(docs/benchmarks.md). A text is the mean of the embeddings of all its words beside that of its title's, and its year; one hidden layer of
-rectified linear units follows ("deep averaging network", Iyyer et al. 2015). The year is there since fields grow: the
-same words are listed under AI far more often today than in 2010.
+It knows which words resemble each other, which weights for single words cannot. A text is the mean embedding of all its
+words, the mean embedding of its title's words, and its year; one hidden layer of rectified linear units follows ("deep
+averaging network", Iyyer et al. 2015). The year is there since fields grow: the same words are listed under AI far more
+often today than in 2010.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Dense:
 
     `codes` are the embeddings, uint8 (WORD_PLACES, width / 2), two signed 4-bit values in each byte (low half first,
     stored plus 8), in units of `units`, float32 (width,). `hidden` is float32 (2 x width + 2, units), `hidden_bias`
-    (units,), `output` (units, labels). The bias of the output is the intercept of the linear model. `years` are the first
-    and the last year of training, float32 (2,).
+    (units,), `output` (units, labels). The bias of the output is the intercept of the linear model. `years` are the
+    first and the last year of training, float32 (2,).
     """
 
     codes: npt.NDArray[np.uint8]
@@ -125,8 +125,8 @@ class Dense:
 
 
 def year_inputs(years: Years, trained: Floats, texts: int) -> Floats:
-    """What the network sees of the years (texts,), float32 (texts, 2): where a year lies among those of training, from -1
-    to 1, and 1 because it is known; twice 0 for an unknown year.
+    """What the network sees of the years (texts,), float32 (texts, 2): where a year lies among those of training, from
+    -1 to 1, and 1 because it is known; twice 0 for an unknown year.
 
     It is one straight scale, so that the network learns how fields grow and not how papers of a single year were
     sampled; later years count as the last.

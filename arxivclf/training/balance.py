@@ -59,8 +59,8 @@ def read_mix(path: str) -> Mapping[str, float]:
         table = pl.read_csv(Path(path), columns=["primary", "papers"], schema_overrides={"papers": pl.Float64})
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: not a CSV file with the columns primary and papers: {one_line(error)}") from None
-    papers = table.get_column("papers")
-    if not len(table) or papers.is_null().any() or not papers.is_finite().all() or papers.min() < 0 or not papers.sum():
+    papers = table.get_column("papers").fill_null(np.nan).to_numpy()
+    if not (np.isfinite(papers).all() and (papers >= 0).all() and papers.sum() > 0):
         raise DataError(f"{path}: papers must be counts, at least one of them above 0")
     counts = table.group_by(pl.col("primary").replace(SAME_AS)).agg(pl.col("papers").sum())
     return dict(counts.iter_rows())
@@ -71,8 +71,8 @@ def balance(papers: pl.DataFrame, mix: Mapping[str, float] | None = None, mix_si
 
     Each year counts as much as arXiv received papers in it, as far as the IDs tell. `mix` are papers by primary
     category; every year from `mix_since` on is brought towards it in equal steps, up to the newest, which has it. Years
-    before keep the mix that they have; without `mix_since` all years get the one of the file. Papers without an arXiv ID
-    or without categories keep weight 1.
+    before keep the mix that they have; without `mix_since` all years get the one of the file. A paper without an arXiv
+    ID or without categories is not weighted by these.
     """
     primary = canonical_categories(papers.get_column("categories")).list.first().alias("primary")
     table = papers.select("key", year=pl.coalesce(year_of(pl.col("key")), pl.col("created").dt.year(), "year"))
@@ -120,7 +120,7 @@ def _by_category(table: pl.DataFrame, mix: Mapping[str, float], since: int | Non
     shares = shares.join(wanted, on="primary", how="left").with_columns(pl.col("wanted").fill_null(_UNLISTED))
     shares = shares.with_columns(wanted=pl.col("wanted") / pl.col("wanted").sum().over("year"))
     if since is not None:
-        newest = int(shares.get_column("year").max() or since)  # type: ignore[call-overload]
+        newest = int(shares.get_column("year").to_numpy().max(initial=since))
         before = shares.filter(pl.col("year") == since - 1).select("primary", before="share")
         before = before if len(before) else shares.filter(pl.col("year") == since).select("primary", before="share")
         step = ((pl.col("year") - since + 1) / max(1, newest - since + 1)).clip(0.0, 1.0)

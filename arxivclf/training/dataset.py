@@ -47,8 +47,8 @@ Truths = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 class Papers:
     """One side of the dataset: cleaned texts, and in `frame` what else is known of each paper.
 
-    `frame` has `id`, `key`, `created`, `categories`, `year` and `text`, and a boolean column for each of `answers`, null only
-    where a paper of the validation split or set tells nothing of that label.
+    `frame` has `id`, `key`, `created`, `categories`, `year`, `sample_order` and `text`, and a boolean column for each
+    of `answers`, null only where a paper of the validation split or set has no ground truth for that label.
     """
 
     frame: pl.DataFrame
@@ -135,7 +135,7 @@ class Dataset:
         return replace(self, test=test, counts={**self.counts, NEAR_DUPLICATES: int(removed.sum())})
 
     def drawn_by(self, papers: int, weights: Weights) -> Dataset:
-        """The dataset with an encoder's papers drawn without replacement, each with a chance that grows with its weight.
+        """The dataset with an encoder's papers drawn without replacement, with a chance that grows with the weight.
 
         `weights` are those of `whole`, float32 (papers,). The hash of a paper's ID decides, not a random state: the
         papers with the lowest Exp(1) / weight are drawn (Efraimidis and Spirakis 2006). Only for a dataset that is not
@@ -316,7 +316,7 @@ class _Collection:
     def _sides(
         self, chosen: pl.DataFrame, validation: pl.DataFrame | None
     ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
-        """The papers of each split; and those that the linear model trains on besides, for labels validated by others."""
+        """The papers of each split; and more for the linear model, on labels that a validation set answers."""
         settings, names = self._settings, self._task.names
         sides = (
             splits.split_by_time(_age(chosen), chosen.get_column("key"))

@@ -41,7 +41,7 @@ _SEED = 0
 @dataclass(frozen=True)
 class Targets:
     """What the network learns: `labels`, float32 (texts, labels), 0, 1 or nan; `categories`, sparse (texts, categories),
-    1 where a text has one; `weights` of the texts, float32 (texts,), mean 1; `years`, int32 (texts,), 0 where unknown."""
+    1 where a text has one; `weights`, float32 (texts,), mean 1; and its `years`, int32 (texts,), 0 where unknown."""
 
     labels: Floats
     categories: csr_array
@@ -99,7 +99,7 @@ def _fit(counted: Counted, targets: Targets) -> Dense:
             loss = loss + _CATEGORY_LOSS * (losses * weights).sum() / (len(rows) * labels)
         loss.backward()
         for optimizer, _ in optimizers:
-            optimizer.step()
+            optimizer.step()  # type: ignore[no-untyped-call, unused-ignore]
     # The output's bias is left out: the intercept of the stacked model is fitted later.
     return Dense.quantised(
         embeddings.weight.detach().numpy(),

@@ -1,4 +1,4 @@
-"""Training the linear model: weights for hashed features, a dense part where there are papers enough, and their stacking.
+"""Training the linear model: weights of hashed features, a dense part if there are papers enough, and their stacking.
 
 The weights are found by averaged stochastic gradient descent on the log loss.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _POWER = 1.5
 _REGULARISATION = 0.3
 # Features that tell the classes apart learn faster: each is scaled by the logarithm of how much more often positive
-# papers have it, or less often, to this power, as in NB-SVM (Wang and Manning 2012). On 466,000 papers the power 0.5 has
+# papers have it, or less often, to this power, as in NB-SVM (Wang and Manning 2012). On 466,000 papers power 0.5 has
 # average precision 0.779 for `nlp` on papers of 2026, 0.75 has 0.776, and 1 has 0.771; for `ai` the three are equal.
 _TELLING_POWER = 0.5
 _TELLING_PRIOR = 0.5
@@ -68,7 +68,7 @@ def fit(
     years: Years = None,
     validation: Held | None = None,
 ) -> Linear:
-    """The linear model of the features of texts and their truth, float32 (texts, labels) of 0 and 1, both in each label.
+    """The linear model from the features of texts and their truth, float32 (texts, labels) of 0 and 1, both in each.
 
     Of a label whose truth is nan a text teaches nothing. `weights` (texts,) say how much each text counts. A large
     training set gets a dense part, too, which also learns the `categories` of the texts (strings as in the dump), knows

@@ -2,8 +2,8 @@
 
 Two papers are near-duplicates where the sets of their features (model.words) have a Jaccard similarity of SIMILAR or
 more. Candidates come from MinHash signatures (Broder 1997) in bands, of one permutation in bins (Li, Owen and Zhang
-2012): features stand in the order of their hashes, so that the first of each bin is its minimum. Candidates are compared
-in full.
+2012): features stand in the order of their hashes, so that the first of each bin is its minimum. The features of
+candidates are compared in full.
 """
 
 from __future__ import annotations

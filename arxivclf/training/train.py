@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from arxivclf.training.encoder import EncoderTraining, Trained
     from arxivclf.training.finetune import Epoch
 
-# An encoder trains on as many papers unless --epochs says otherwise: with MiniLM and 128 tokens, two hours on two cores.
+# An encoder trains on as many papers unless --epochs says otherwise: two hours on two cores with MiniLM and 128 tokens.
 PRESENTATIONS = 160_000
 # The chance of a paper that the linear model is certain of, relative to one that it knows nothing of.
 LEAST_CHANCE = 0.08
@@ -267,8 +267,8 @@ class _Job:
             chance = weights * (LEAST_CHANCE + linear.uncertainty(counted, whole.truth, weights, watcher))
             dataset = dataset.drawn_by(PRESENTATIONS, chance)
             watcher.say(
-                f"The encoder trains on {PRESENTATIONS:,} of {papers:,} papers, drawn by their weight and by how uncertain"
-                " the linear model is of them; --epochs 1 trains on all"
+                f"The encoder trains on {PRESENTATIONS:,} of {papers:,} papers, drawn by weight and by how uncertain the"
+                " linear model is of them; --epochs 1 trains on all"
             )
         return words, dataset
 
