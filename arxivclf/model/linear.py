@@ -1,4 +1,4 @@
-"""The linear model: a weight for each hashed feature and label. It needs no torch and labels tens of thousands a second.
+"""The linear model: a weight for each hashed feature and label. It needs no torch, and labels some 20,000 papers/s.
 
 A text's features (model.words) count 1 + ln(times it is there), weighted by how rare their place is and brought to
 length one; a label's logit is their product with its weights, plus an intercept, plus the logit of a small network over

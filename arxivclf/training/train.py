@@ -267,8 +267,8 @@ class _Job:
             chance = weights * (LEAST_CHANCE + linear.uncertainty(counted, whole.truth, weights, watcher))
             dataset = dataset.drawn_by(PRESENTATIONS, chance)
             watcher.say(
-                f"The encoder trains on {PRESENTATIONS:,} of {papers:,} papers, drawn by weight and by how uncertain the"
-                " linear model is of them; --epochs 1 trains on all"
+                f"The encoder trains on {PRESENTATIONS:,} of {papers:,} papers, drawn by weight and by how uncertain"
+                " the linear model is of them; --epochs 1 trains on all"
             )
         return words, dataset
 
