@@ -41,7 +41,8 @@ _SEED = 0
 @dataclass(frozen=True)
 class Targets:
     """What the network learns: `labels`, float32 (texts, labels), 0, 1 or nan; `categories`, sparse (texts,
-    categories), 1 where a text has one; `weights`, float32 (texts,), mean 1; and its `years`, int32 (texts,), 0 where unknown."""
+    categories), 1 where a text has one; `weights`, float32 (texts,), mean 1; and its `years`, int32 (texts,), 0
+    where unknown."""
 
     labels: Floats
     categories: csr_array

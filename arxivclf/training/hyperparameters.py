@@ -9,7 +9,7 @@ from arxivclf.model.encoder import Encoder
 
 # Papers that an encoder is trained on by default, each epoch counted: 5,000 steps of 32. With 128 tokens a paper this
 # takes MiniLM about two hours on two cores.
-_PRESENTATIONS = 160_000
+PRESENTATIONS = 160_000
 # More repetitions of a small set cost time and gain little; early stopping ends them sooner where they gain nothing.
 MOST_EPOCHS = 6.0
 
@@ -52,6 +52,6 @@ def epochs_for(papers: int) -> float:
     Andriushchenko and Klakow, ICLR 2021), while half a million papers would take ten hours on two cores in one. Papers
     are counted and not steps: another batch size leaves the cost as it is.
     """
-    epochs = min(MOST_EPOCHS, _PRESENTATIONS / papers)
+    epochs = min(MOST_EPOCHS, PRESENTATIONS / papers)
     # A validation follows each epoch, however short it is.
     return float(round(epochs)) if epochs >= 1 else epochs

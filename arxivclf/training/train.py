@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from arxivclf.training.encoder import EncoderTraining, Trained
     from arxivclf.training.finetune import Epoch
 
-# An encoder trains on as many papers unless --epochs says otherwise: two hours on two cores with MiniLM and 128 tokens.
-PRESENTATIONS = 160_000
 # The chance of a paper that the linear model is certain of, relative to one that it knows nothing of.
 LEAST_CHANCE = 0.08
 _PACKAGES = ("arxivclf", "polars", "numpy", "scikit-learn")
@@ -263,6 +261,8 @@ class _Job:
         )
         if self._encoding is None or settings.epochs is not None or settings.undersample is not None:
             return words, dataset
+        from arxivclf.training.hyperparameters import PRESENTATIONS  # It imports torch.
+
         if (papers := len(dataset.every)) > PRESENTATIONS:
             chance = weights * (LEAST_CHANCE + linear.uncertainty(counted, whole.truth, weights, watcher))
             dataset = dataset.drawn_by(PRESENTATIONS, chance)
