@@ -45,7 +45,7 @@ def main(dump: str, works: str, validation: str | None = None, papers: str = "20
         learnt, held_out = part(Path(works), folder)
         for title, weak in (("without", None), ("with", str(learnt))):
             settings = TrainSettings(
-                (dump,), max_papers=int(papers), clean="cset2020", max_tokens=128, epochs=1.0, validation=validation,
+                (dump,), max_papers=int(papers), clean="cset2020", max_tokens=128, epochs=1.0, validation=(validation,) if validation else (),
                 weak_negatives=weak, output=str(folder / title),
             )  # fmt: skip
             info = train(settings).info
