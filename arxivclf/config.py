@@ -43,15 +43,15 @@ class TrainSettings:
     the repository on the hub that the finished model goes to.
 
     The second half has no option on the command line: `validation_label` is the label, of several, that a yes or no in
-    a validation set answers, the validation split serving labels that no set answers; `balance_since` is the first
-    year that is brought towards the mix of categories in `balance`, in equal steps up to the newest; `warmup` is the
-    share of steps in which the learning rate rises from zero, after which `schedule` holds; `patience` the count of
-    passes without a better validation F1 after which training stops, the weights of the best pass being kept (0: it
-    never stops, and keeps the last); `dropout` turns the base's own dropout on (off, training is faster and, in a single pass, no worse);
-    `adam_betas`, `adam_epsilon`, `weight_decay` and `max_gradient_norm` are those of the optimiser; `focal_gamma` is
-    that of the focal loss, `lora_rank` that of the updates; `precision` is that of matrix products; `compile` uses
-    torch.compile; `calibration` makes probabilities of logits, by validation papers; `checkpoint_minutes` lie between
-    two checkpoints within a pass.
+    a validation set answers, the validation split serving labels that no set answers; `balance_since` is the first year
+    that is brought towards the mix of categories in `balance`, in equal steps up to the newest; `warmup` is the share
+    of steps in which the learning rate rises from zero, after which `schedule` holds; `patience` the count of passes
+    without a better validation F1 after which training stops, the weights of the best pass being kept (0: it never
+    stops, and keeps the last); `dropout` turns the base's own dropout on (off, training is faster and, in a single
+    pass, no worse); `adam_betas`, `adam_epsilon`, `weight_decay` and `max_gradient_norm` are those of the optimiser;
+    `focal_gamma` is that of the focal loss, `lora_rank` that of the updates; `precision` is that of matrix products;
+    `compile` uses torch.compile; `calibration` makes probabilities of logits, by validation papers;
+    `checkpoint_minutes` lie between two checkpoints within a pass.
     """
 
     snapshots: tuple[str, ...] = ()

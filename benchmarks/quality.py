@@ -3,9 +3,9 @@
     python benchmarks/quality.py PAPERS... --model bundled --model five-labels [--truth FILE]
 
 Labels the papers (dumps with categories) with every model, with its gate and without where it has one, and prints a
-Markdown table: F1, average precision, expected calibration error (15 bins of equal size), and the labelled share next to
-the true one. A dump without categories takes its ground truth from the column `label` of the same file: a yes or no for
-`--label`, or else the first label. Only rows with at least 200 papers are printed.
+Markdown table: F1, average precision, expected calibration error (15 bins of equal size), and the labelled share next
+to the true one. A dump without categories takes its ground truth from the column `label` of the same file: a yes or no
+for `--label`, or else the first label. Only rows with at least 200 papers are printed.
 """
 
 from __future__ import annotations

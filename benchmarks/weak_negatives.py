@@ -45,8 +45,8 @@ def main(dump: str, works: str, validation: str | None = None, papers: str = "20
         learnt, held_out = part(Path(works), folder)
         for title, weak in (("without", None), ("with", str(learnt))):
             settings = TrainSettings(
-                (dump,), max_papers=int(papers), clean="cset2020", max_tokens=128, epochs=1.0, validation=(validation,) if validation else (),
-                weak_negatives=weak, output=str(folder / title),
+                (dump,), max_papers=int(papers), clean="cset2020", max_tokens=128, epochs=1.0,
+                validation=(validation,) if validation else (), weak_negatives=weak, output=str(folder / title),
             )  # fmt: skip
             info = train(settings).info
             # Works without an abstract are papers, too; those without a title as well are rejects.
