@@ -430,13 +430,17 @@ def test_the_gate_is_fitted_to_papers_that_taught_nobody(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def with_gate(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose gate was fitted: a high risk needs few papers. Do not write into it."""
+    """A model whose gate was fitted: a high risk needs few papers, a wide margin leaves some to the encoder. Do not
+    write into it."""
     folder = tmp_path_factory.mktemp("gated") / "model"
     options = ["--base", str(tiny_base), "--gate-risk", "0.9", "-o", str(folder), *TINY]
-    result = CliRunner().invoke(main, ["train", str(PAPERS), *options])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("arxivclf.model.gate._MARGINS", np.array([2.0]))
+        result = CliRunner().invoke(main, ["train", str(PAPERS), *options])
     assert result.exit_code == 0, result.output
     assert "this gate by itself decides" in result.stderr
     assert "no gate" in result.stdout
+    assert "The gate decides" in result.stdout
     return folder
 
 

@@ -149,6 +149,9 @@ def command(ctx: click.Context, /, config: str | None, quiet: bool, log_json: st
             f" {validation['calibration_error']:.3f} (before: {validation['calibration_error_before']:.3f}), on test"
             f" {test['calibration_error']:.3f}; labelled from a score of {result.info.thresholds[name]:.3f} on"
         )
+    if result.info.gates:
+        share = result.info.metrics["decided_by_gate"]["test"]
+        click.echo(f"The gate decides {share:.1%} of the test papers; the encoder sees the others.")
     click.echo(f"The model is in {result.folder}, and its card in {result.folder / 'README.md'}.")
     if result.pushed:
         show(result.pushed)

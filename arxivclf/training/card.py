@@ -374,11 +374,11 @@ def _gate_evidence(info: ModelInfo) -> list[str]:
         " that label decided by itself; with all gates together fewer labels change.",
         _table(header, rows),
         "The last column is the upper 95 % confidence bound (exact binomial, for all labels at once) of the lost and"
-        " gained labels as a share of the papers that the model labels without its gate; the bound that was asked for"
-        f" is {risk:.2%}. It holds for papers that are exchangeable with the validation papers, such as other papers of"
-        " the same dump. It is not proven for other years, fields or sources, where the two models may disagree more"
-        " often. Stacking weights, calibration, thresholds and gate were all fitted on the same validation papers; in"
-        " simulations of that the bound was broken in fewer than 5 % of trainings.",
+        " gained labels as a share of the papers that the model labels without its gate; it may be at most"
+        f" {risk:.2%} (`--gate-risk`). It holds for papers that are exchangeable with the validation papers, such as"
+        " other papers of the same dump. It is not proven for other years, fields or sources, where the two models may"
+        " disagree more often. Stacking weights, calibrations, label thresholds and gate were all fitted on the same"
+        " validation papers; in simulations of that the bound was broken in fewer than 5 % of trainings.",
     ]
 
 
