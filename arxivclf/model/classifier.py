@@ -256,7 +256,7 @@ def _evaluation(metrics: Mapping[str, Any], labels: Sequence[str]) -> dict[str, 
         for part in ("validation", "test"):
             figures = metrics.get(part)
             of = figures.get(label) if isinstance(figures, dict) else None
-            counts = [of.get(name) for name in _COUNTS] if isinstance(of, dict) else []
+            counts: list[Any] = [of.get(name) for name in _COUNTS] if isinstance(of, dict) else []
             if any(counts) and all(isinstance(count, int) and count >= 0 for count in counts):
                 found[label] = dict(zip(_COUNTS, counts, strict=True))
     return found
