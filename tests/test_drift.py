@@ -91,7 +91,7 @@ def test_more_of_later_years_is_told_from_more_within_a_year(tmp_path: Path) -> 
 
 
 def simulated(
-    papers: tuple[npt.ArrayLike, npt.ArrayLike], rates: tuple[npt.ArrayLike, npt.ArrayLike], draws: int = 400
+    papers: tuple[npt.ArrayLike, npt.ArrayLike], rates: tuple[npt.ArrayLike, npt.ArrayLike], draws: int = 300
 ) -> tuple[float, float]:
     """The share of pairs of dumps whose interval holds the known difference, and its mean width in that of the normal
     interval with the known variance."""
@@ -119,8 +119,7 @@ FEW = np.array([1, 2, 3, 4, 5] * 4)
     [
         ((np.full(2, 200), 80), (0.15, 0.2)),
         ((np.full(10, 10), 500), (0.02, 0.05)),
-        ((np.full(20, 20), 20), (0.02, 0.05)),
-        ((np.full(10, 200), 100), (0.01, 0.01)),
+        ((np.full(4, 200), 100), (0.01, 0.01)),
         ((np.full(20, 5), 50), (0.5, 0.5)),
         ((FEW, 50), (0.1, 0.15)),
         ((FEW, FEW[::-1]), (0.3, 0.5)),

@@ -17,7 +17,7 @@ and account for the whole sampling error.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -56,6 +56,9 @@ class ErrorRates:
 
         Only for rates that are `usable`, and at least one paper.
         """
+        return _adjusted(self, labelled, papers)
+
+    def _estimate(self, labelled: int, papers: int) -> Interval:
         gain = self.true_positive_rate - self.false_positive_rate
         value = float(np.clip((labelled / papers - self.false_positive_rate) / gain, 0, 1))
         random = np.random.default_rng(1)
@@ -73,3 +76,9 @@ class ErrorRates:
         true = random.beta(counts.true_positives + 0.5, counts.false_negatives + 0.5, _DRAWS)
         false = random.beta(counts.false_positives + 0.5, counts.true_negatives + 0.5, _DRAWS)
         return false, true - false
+
+
+@lru_cache(maxsize=1 << 16)
+def _adjusted(rates: ErrorRates, labelled: int, papers: int) -> Interval:
+    # Many of the slices by a column with few papers for each value have the same counts.
+    return rates._estimate(labelled, papers)

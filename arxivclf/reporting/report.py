@@ -144,10 +144,10 @@ def report(
 
     `threshold` in [0, 1] makes labels of the scores anew. `by` parts the papers by year, primary, archive, or a column
     that was kept; `errors` asks for so many papers where label and truth differ, on either side; `for_precision` and
-    `for_recall` for the thresholds that have them. `truth` is a dump or a file of labels that tells the truth in the
-    place of the labels' own; `naming` is what that dump calls its columns. The papers that `unseen_by` saw (see
-    `model.hub.seen_by`) are left out. Raises DataError where the file has no labels, where scores are no
-    probabilities, or where no paper of `truth` is labelled; UsageError where there is no such label or column.
+    `for_recall` for the thresholds that have them with 95 % confidence. `truth` is a dump or a file of labels that
+    tells the truth in the place of the labels' own; `naming` is what that dump calls its columns. The papers that
+    `unseen_by` saw (see `model.hub.seen_by`) are left out. Raises DataError where the file has no labels, where scores
+    are no probabilities, or where no paper of `truth` is labelled; UsageError where there is no such label or column.
     """
     by = (by,) if isinstance(by, str) else by
     for_precision, for_recall = ((one,) if isinstance(one, float | int) else one for one in (for_precision, for_recall))
