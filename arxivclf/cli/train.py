@@ -54,7 +54,9 @@ Examples:
 @_option("--exclude", metavar="FILE", help="A dump whose papers take no part, to be judged on later.")
 @_option("--split", help="Part the papers by a hash of the id, or by age.")
 @_option("--clean", help="How the text is cleaned.")
-@_option("--epochs", type=float, metavar="F", help="Passes over the papers.  [default: 160,000 papers in all, 6 at most]")
+@_option(
+    "--epochs", type=float, metavar="F", help="Passes over the papers.  [default: 160,000 papers in all, 6 at most]"
+)
 @_option("--learning-rate", type=float, metavar="F", help="Peak of the schedule.  [default: what fits the base]")
 @_option("--batch-size", type=int, metavar="N", help="Papers a step.")
 @_option("--max-tokens", type=int, metavar="N", help="Cut longer texts.")
