@@ -202,7 +202,7 @@ def with_rejects(folder: Path) -> Path:
 
 @pytest.mark.parametrize("at", ["Estimating the time", "Estimated time", "Pass 1 of 100"])
 def test_interrupted_before_it_begins_it_leaves_nothing(tiny_base: Path, tmp_path: Path, at: str) -> None:
-    """Neither files nor folders; and in the first hundredth of the steps nothing is worth a checkpoint."""
+    """Neither files nor folders; and in the first 0.4 % of the steps nothing is worth a checkpoint."""
     dump = with_rejects(tmp_path)
     how = SMALL | {"snapshots": (str(dump),), "output": str(tmp_path / "new/folder/model"), "epochs": 100.0}
     pytest.importorskip("torch.utils.tensorboard")
@@ -233,12 +233,12 @@ def test_an_earlier_checkpoint_stays_where_it_is(tiny_base: Path, tmp_path: Path
 
 
 def test_ctrl_c_at_the_estimate_of_a_real_process(tiny_base: Path, tmp_path: Path) -> None:
-    """As a person does it who reads that line; by then the first of 30,000 steps may have been made."""
+    """As a person does it who reads that line; by then the first of 90,000 steps may have been made."""
     dump = with_rejects(tmp_path)
     # What a shell starts in the background ignores Ctrl-C.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     script = f"{heed}; from arxivclf.cli import main; main()"
-    options = ("--since", "1990", "--max-tokens", "24", "--epochs", "100", "--batch-size", "1", "--log-json", "log")
+    options = ("--since", "1990", "--max-tokens", "24", "--epochs", "300", "--batch-size", "1", "--log-json", "log")
     command = [sys.executable, "-c", script, "train", str(dump), "--base", str(tiny_base), *options]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
