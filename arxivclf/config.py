@@ -67,7 +67,7 @@ class TrainSettings:
     validation: tuple[str, ...] = ()
     exclude: str | None = None
     split: Literal["hash", "time"] = "hash"
-    balance: str = "years"
+    balance: str = "none"
     clean: Cleaning = "none"
     epochs: float | None = None
     learning_rate: float | None = None
