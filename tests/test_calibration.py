@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from arxivclf.model.calibration import Calibration, calibrated, fit, log_loss, sigmoid
+from arxivclf.model.calibration import Calibration, calibrated, fit, fit_years, log_loss, sigmoid
 from arxivclf.reporting.metrics import average_precision, calibration_error
 
 Kind = Literal["none", "temperature", "platt", "beta", "isotonic"]
@@ -169,7 +169,7 @@ def test_the_sigmoid_does_not_overflow() -> None:
 )
 def test_what_is_no_calibration_is_refused(broken: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"calibration"):
-        Calibration.from_dict(broken)
+        Calibration.from_dict({"years": [], "offsets": [], **broken})
 
 
 @settings(max_examples=50, deadline=None)
@@ -188,3 +188,48 @@ def test_the_calibration_error_by_hand() -> None:
     assert calibration_error(truth, scores) == pytest.approx((4 * abs(0.1 - 0.25) + 2 * 0.01) / 6)
     assert calibration_error([True, False], [1.0, 0.0]) == 0.0
     assert math.isnan(calibration_error([], []))
+
+
+def growing(papers: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, ground truth and years of a field whose log-odds rise by 1.5 from 2010 to 2025, unknown to the model."""
+    random = np.random.default_rng(seed)
+    years = random.integers(2010, 2026, papers)
+    logits = random.normal(-1.0, 2.0, papers)
+    return logits, random.random(papers) < sigmoid(logits + (years - 2017.5) / 10), years
+
+
+def test_offsets_by_year_calibrate_every_year() -> None:
+    calibration = fit_years(Calibration(), *growing(20_000, 1))
+    logits, truth, years = growing(60_000, 2)
+    for year in (2010, 2015, 2020, 2025):
+        of_year = years == year
+        before = calibration_error(truth[of_year], Calibration().scores(logits[of_year]))
+        after = calibration_error(truth[of_year], calibration.scores(logits[of_year], years[of_year]))
+        assert after < 0.03, year
+        assert after < before or before < 0.03
+
+
+def test_a_paper_of_unknown_year_has_the_score_without_offsets() -> None:
+    calibration = fit_years(Calibration(), *growing(20_000, 1))
+    assert calibration.years
+    logits = np.linspace(-3, 3, 7)
+    assert calibration.scores(logits, np.zeros(7, int)).tolist() == calibration.scores(logits).tolist()
+    # Beyond the years of validation the offset of the nearest one holds.
+    last = [calibration.scores(logits, np.full(7, year)).tolist() for year in (2025, 2040)]
+    assert last[0] == last[1]
+
+
+def test_years_that_say_nothing_are_left_out() -> None:
+    random = np.random.default_rng(0)
+    logits, truth = papers(4_000, 3)
+    assert fit_years(Calibration(), logits, truth, np.full(4_000, 2020)).years == ()
+    assert fit_years(Calibration(), logits, truth, np.zeros(4_000, int)).years == ()
+    few = fit_years(Calibration(), logits[:100], truth[:100], random.integers(2010, 2020, 100))
+    assert few.years == ()
+
+
+def test_offsets_are_kept_by_a_model_folder() -> None:
+    calibration = fit_years(Calibration(), *growing(20_000, 1))
+    assert Calibration.from_dict(json.loads(json.dumps(calibration.as_dict()))) == calibration
+    with pytest.raises(ValueError, match="an offset for each"):
+        Calibration(years=(2010, 2020), offsets=(0.1,))
