@@ -174,6 +174,8 @@ def _lines(summary: LabelSummary) -> Iterator[tuple[str, str]]:
         from arxivclf.corpus.seen import told
 
         yield "seen in training", f"{told(summary.seen)}; report --unseen-by leaves them out"
+    for warning in summary.warnings:
+        yield "warning", warning
     found = summary.papers - summary.papers_now
     before = f" ({found:,} were done before)" if found else ""
     yield "time", f"{summary.seconds:.1f} s, {summary.papers_now / max(summary.seconds, 1e-3):,.0f} papers/s{before}"

@@ -30,6 +30,7 @@ from arxivclf.labelling.reuse import Reuse
 from arxivclf.model.classifier import Model
 from arxivclf.model.gate import Gate
 from arxivclf.model.labels import BY_ENCODER, BY_GATE, BY_REUSE, Flags, Layout, Scores
+from arxivclf.model.training_range import ARCHIVES, YEARS
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,6 @@ class Classifier:
         """By label the counts of its confusion on the model's test split, of those labels where they are known."""
         return {name: counts for model in self.models for name, counts in model.evaluation.items()}
 
-
     def prepare(self, papers: pl.DataFrame) -> Prepared:
         """All that needs no encoder: clean, hash, look for known scores, ask the linear models, tokenise the rest."""
         cleanings = dict.fromkeys(model.cleaning for model in self.models)
@@ -142,6 +142,16 @@ class Classifier:
         likely = arxiv_key(pl.col("id"), pl.col("created"), trust=True)
         keys = papers.select(pl.coalesce(pl.when(pl.col("created").is_null()).then(likely), "key")).to_series()
         return self._seen.count(keys)
+
+    def count_outside(self, prepared: Prepared) -> dict[str, int]:
+        """How many papers lie outside of the years and of the archives that any of the models was trained on."""
+        counts = {}
+        ranges = [model.training_range for model in self.models if model.training_range is not None]
+        flags = [one.outside(prepared.years, prepared.papers.get_column("categories")) for one in ranges]
+        for name in (YEARS, ARCHIVES) if flags else ():
+            if count := int(np.logical_or.reduce([of_model[name] for of_model in flags]).sum()):
+                counts[name] = count
+        return counts
 
     @cached_property
     def _seen(self) -> Seen | None:

@@ -22,6 +22,7 @@ from arxivclf.model.folder import ModelInfo, previous
 from arxivclf.model.gate import Gate
 from arxivclf.model.hub import BUNDLED, find_folder
 from arxivclf.model.labels import Layout
+from arxivclf.model.training_range import TrainingRange
 from arxivclf.progress import Watcher
 
 OWN_MODEL = "model"
@@ -135,10 +136,11 @@ def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
 
 def _of_bundled() -> str:
     info = ModelInfo.read(find_folder(BUNDLED))
-    first, last = info.papers["years"]
+    trained_on = TrainingRange.of(info.papers)
+    years = f" of {trained_on.first_year}-{trained_on.last_year}" if trained_on is not None else ""
     label = info.task.names[0]
     validation, test = (info.metrics[part][label]["f1"] for part in ("validation", "test"))
     return (
-        f"{', '.join(info.task.names)}, without an encoder, trained on a sample of arXiv's papers of {first}-{last},"
+        f"{', '.join(info.task.names)}, without an encoder, trained on a sample of arXiv's papers{years},"
         f" F1 {validation:.3f} for {label} on its validation set, {test:.3f} on test papers, which are harder"
     )

@@ -17,6 +17,7 @@ from arxivclf.files import whole_file
 from arxivclf.labelling.engine import Facts
 from arxivclf.labelling.parts import Job, Part, Parts
 from arxivclf.labelling.sink import FORMS, STANDARD_OUTPUT, form_of, is_whole, read_job
+from arxivclf.model import training_range
 from arxivclf.model.classifier import COMPUTED
 from arxivclf.model.gate import Gate
 
@@ -32,7 +33,8 @@ class LabelSummary:
     run labelled itself, in `seconds`; the others it found done. `gates` are those of labels that have one; `bound` is
     their risk, the largest share of a label's papers that the gate may change, relative to those that the model labels
     without it (None without a gate). `waits_for` says which chunks other shards have yet to label before there is an
-    output; "" where there is one.
+    output; "" where there is one. `outside` counts papers outside of the years and archives that a model was trained
+    on, and `warnings` are sentences on those that are a substantial share.
     """
 
     output: str
@@ -48,6 +50,8 @@ class LabelSummary:
     bound: float | None = None
     waits_for: str = ""
     gates: Mapping[str, Gate] = field(default_factory=dict)
+    outside: Mapping[str, int] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -61,11 +65,12 @@ class LabelSummary:
         waits_for: str = "",
     ) -> LabelSummary:
         """The summary of all parts of a job."""
-        rejects = _total(part.reasons for part in parts)
+        rejects, papers = _total(part.reasons for part in parts), sum(part.papers for part in parts)
+        outside = _total(part.outside for part in parts)
         return cls(
             output,
             rejects_file if rejects else None,
-            sum(part.papers for part in parts),
+            papers,
             _total(part.labelled for part in parts),
             _total(part.decided for part in parts),
             dict(sorted(rejects.items(), key=lambda item: (-item[1], item[0]))),
@@ -76,6 +81,8 @@ class LabelSummary:
             max((gate.risk for gate in (gates or {}).values()), default=None),
             waits_for,
             gates or {},
+            outside,
+            training_range.warnings(outside, papers),
         )
 
 

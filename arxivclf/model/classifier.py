@@ -24,6 +24,7 @@ from arxivclf.model.hub import find_folder
 from arxivclf.model.labels import Flags, Scores
 from arxivclf.model.linear import Linear
 from arxivclf.model.safety import read_json, refuse_unsafe
+from arxivclf.model.training_range import TrainingRange
 
 if TYPE_CHECKING:
     from arxivclf.model.encoder import Encoder
@@ -49,6 +50,7 @@ class Model:
     `fingerprint` is the same for two models that give the same
     scores to the same dump; all but its COMPUTED is the same wherever a model is loaded. `evaluation` holds the four
     counts of each label's confusion on the model's test split, where they are known for the model as it is loaded.
+    `training_range` are the years and archives that it was trained on, None where it has no record of them.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Model:
     gates: Sequence[Gate] = ()
     seen: Seen | None = None
     evaluation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    training_range: TrainingRange | None = None
 
     @classmethod
     def load(cls, name: str, device: str = "auto", task: Task | None = None, gate: bool = True) -> Model:
@@ -110,6 +113,7 @@ class Model:
             Seen.read(folder),
             # A model that has a gate is evaluated with it: without the gate its error rates are others.
             _evaluation(info.metrics, names) if gate or not info.gates else {},
+            TrainingRange.of(info.papers),
         )
         return model._fastest(folder)
 
