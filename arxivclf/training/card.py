@@ -410,10 +410,12 @@ def _calibration(info: ModelInfo) -> str:
     header = ("label", "kind", "validation before", "and after", "test before", "and after", "threshold")
     plain = [label for label, one in info.calibrations.items() if one.kind == "none"]
     but = "".join(f" Those of `{label}` are {how_calibrated(info, label)}." for label in plain)
+    shares = ", ".join(f"{share:.1%} `{label}`" for label, share in info.prevalence.items())
     return (
         f"Scores are probabilities, calibrated on the validation set.{but} Their expected calibration error (15 bins of"
         " equal width) before and after; and the score from which on a label is given, that of the best F1 on"
-        " validation:\n\n" + _table(header, rows)
+        f" validation:\n\n{_table(header, rows)}\n\nScores hold for dumps with about these shares of papers: {shares}."
+        " For a dump with other shares, `arxivclf label --prevalence LABEL=SHARE` shifts them."
     )
 
 

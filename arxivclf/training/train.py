@@ -225,6 +225,7 @@ class _Job:
                 },
             },
             environment=self._environment(),
+            prevalence=_prevalence(dataset.validation),
         )
         if unfinished:
             if trained is not None:
@@ -460,6 +461,12 @@ def _counts(dataset: Dataset, task: Task, seen_by_base: int) -> dict[str, object
             for side, papers in sides.items()
         },
     }
+
+
+def _prevalence(validation: Papers) -> dict[str, float]:
+    """The share of each label among the validation papers whose truth is known: those that calibration is fitted on."""
+    shares = np.asarray(np.nanmean(validation.truth, axis=0, dtype=np.float64))
+    return dict(zip(validation.names, shares.tolist(), strict=True))
 
 
 def _years_and_archives(papers: Papers) -> dict[str, dict[str, int]]:
