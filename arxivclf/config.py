@@ -143,7 +143,9 @@ class LabelSettings:
     absent the bundled model. Without `gate` an encoder sees every paper. `task` names the labels of one that has no
     names of its own. `output` is a file or `-`; None names it after the first snapshot. `reuse` are an earlier dump's
     labels. `keep` are columns of the dump that stand beside the labels. `limit` ends after so many papers, of which
-    `chunk_rows` rows are read at a time. `threshold` replaces those of the models. `rejects` is the file of rejected
+    `chunk_rows` rows are read at a time. `threshold` replaces those of the models. `prevalence` shifts the
+    scores to a dump in which labels have these shares (LABEL=SHARE, or SHARE for the only label), or to shares that are
+    estimated from the dump (`auto`). `rejects` is the file of rejected
     rows, named after the output if None, and `max_rejects` the share of rejected rows above which the run fails,
     repeated ids apart; `keep_duplicates` labels every row of an id, and not just the last; `overwrite` replaces labels
     that are there. `engine` says where it is done: on this machine, or on a Ray cluster, that at `ray_address` or else
@@ -166,6 +168,7 @@ class LabelSettings:
     workers: int | None = None
     shard: str | None = None
     threshold: float | None = None
+    prevalence: tuple[str, ...] = ()
     max_rejects: float = 0.01
     keep_duplicates: bool = False
     overwrite: bool = False

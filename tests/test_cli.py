@@ -111,6 +111,7 @@ CONTRACT: dict[str, dict[str, object]] = {
         "--plan": False,
         "--price": None,
         "--threshold": None,
+        "--prevalence": (),
         "--max-rejects": 0.01,
         "--keep-duplicates": False,
         "--overwrite": False,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from arxivclf import LabelSettings
 from arxivclf.corpus.sources import Source
-from arxivclf.labelling import planning
+from arxivclf.labelling import planning, sampling
 from arxivclf.labelling.job import LabelSummary
 from arxivclf.labelling.planning import Plan, plan
 
@@ -69,7 +69,7 @@ def test_a_file_that_begins_with_a_blank_line_is_not_packed(tmp_path: Path) -> N
 
 
 def test_rows_of_long_files_are_told_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_LINES_READ", 3_000)
+    monkeypatch.setattr(sampling, "_LINES_READ", 3_000)
     path = write_jsonl(tmp_path / "dump.jsonl", many(20_000))
     rows, exact = planning._rows(Source(str(path), path))
     assert not exact

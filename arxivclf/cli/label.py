@@ -69,6 +69,12 @@ Examples:
 )
 @_option("--shard", metavar="I/N", help="Label the stretch I (from 0) of N; other runs label the others.")
 @_option("--threshold", type=float, metavar="F", help="Give a label from this score on.  [default: the model's own]")
+@_option(
+    "--prevalence",
+    metavar="LABEL=SHARE",
+    multiple=True,
+    help="Shift scores to a dump where this share has the label, or auto: estimate it. Repeatable.",
+)
 @_option("--max-rejects", type=float, metavar="F", help="Fail when a larger share of rows is rejected.")
 @_option("--keep-duplicates", is_flag=True, help="Label every row of an id that comes again, not just the last.")
 @_option("--overwrite", is_flag=True, help="Replace labels that are there.")
@@ -92,10 +98,11 @@ def command(
     works, or any table with id, title and abstract (or text), as JSON lines (plain, .gz or .zst) or Parquet.
     """
     given = options.given(ctx, LabelSettings)
-    if "keep" in given:
-        given["keep"] = tuple(
-            dict.fromkeys(name.strip() for names in given["keep"] for name in names.split(",") if name.strip())
-        )
+    for name in ("keep", "prevalence"):
+        if name in given:
+            given[name] = tuple(
+                dict.fromkeys(item.strip() for items in given[name] for item in items.split(",") if item.strip())
+            )
     settings = LabelSettings(**given)
     options.refuse_log_into(log_json, (*settings.snapshots, settings.reuse), (settings.output, settings.rejects))
     if price is not None and (not plan or price < 0):
@@ -168,12 +175,17 @@ def _lines(summary: LabelSummary) -> Iterator[tuple[str, str]]:
         for name, gate in summary.gates.items():
             counts = f"{gate.lost:,} lost and {gate.gained:,} gained of {gate.labelled:,} labelled"
             yield f"on validation, {name}", counts
+    if summary.prevalence:
+        shifts = (f"{name} {of['target']:.2%} (from {of['fitted']:.2%})" for name, of in summary.prevalence.items())
+        yield "scores shifted to", ", ".join(shifts)
     if summary.ids_restored:
         yield "damaged ids", f"{summary.ids_restored:,} (zeros lost; told from the dates, kept as they stand)"
     if summary.seen:
         from arxivclf.corpus.seen import told
 
         yield "seen in training", f"{told(summary.seen)}; report --unseen-by leaves them out"
+    for warning in summary.warnings:
+        yield "warning", warning
     found = summary.papers - summary.papers_now
     before = f" ({found:,} were done before)" if found else ""
     yield "time", f"{summary.seconds:.1f} s, {summary.papers_now / max(summary.seconds, 1e-3):,.0f} papers/s{before}"

@@ -108,6 +108,14 @@ def canonical_categories(categories: pl.Series) -> pl.Series:
     return categories.rename("categories").to_frame().select(listed).to_series()
 
 
+def primary_archive(categories: pl.Expr) -> pl.Expr:
+    """The archive of the first category of each paper, aliases and subsumed archives resolved; null without categories.
+
+    `categories` are strings as arXiv writes them: `math.IT cs.DS` gives `cs`, `hep-th` gives `hep-th`.
+    """
+    return categories.str.extract(r"(\S+)", 1).replace(SAME_AS).str.extract(r"^([^.]+)", 1)
+
+
 def nearest(category: str) -> list[str]:
     """Up to three known categories that look most like `category`, the best first; of an archive all of its own."""
     if category in _BY_ARCHIVE:

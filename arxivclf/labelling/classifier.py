@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
@@ -30,6 +30,7 @@ from arxivclf.labelling.reuse import Reuse
 from arxivclf.model.classifier import Model
 from arxivclf.model.gate import Gate
 from arxivclf.model.labels import BY_ENCODER, BY_GATE, BY_REUSE, Flags, Layout, Scores
+from arxivclf.model.training_range import ARCHIVES, YEARS
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,11 @@ class Classifier:
         return {name: threshold for model in self.models for name, threshold in model.thresholds.items()}
 
     @property
+    def prevalence(self) -> dict[str, float]:
+        """By label the prevalence that its scores hold for, of those labels where a model has a record of it."""
+        return {name: share for model in self.models for name, share in model.prevalence.items()}
+
+    @property
     def gates(self) -> dict[str, Gate]:
         """The gate of each label, with its evidence; empty where no model has a gate."""
         return {name: gate for model in self.models for name, gate in zip(model.task.names, model.gates, strict=False)}
@@ -142,18 +148,31 @@ class Classifier:
         keys = papers.select(pl.coalesce(pl.when(pl.col("created").is_null()).then(likely), "key")).to_series()
         return self._seen.count(keys)
 
+    def count_outside(self, prepared: Prepared) -> dict[str, int]:
+        """How many papers lie outside of the years and of the archives that any of the models was trained on."""
+        counts = {}
+        ranges = [model.training_range for model in self.models if model.training_range is not None]
+        flags = [one.outside(prepared.years, prepared.papers.get_column("categories")) for one in ranges]
+        for name in (YEARS, ARCHIVES) if flags else ():
+            if count := int(np.logical_or.reduce([of_model[name] for of_model in flags]).sum()):
+                counts[name] = count
+        return counts
+
     @cached_property
     def _seen(self) -> Seen | None:
         told = [model.seen for model in self.models if model.seen is not None]
         return Seen.union(told) if told else None
 
-    def finish(
-        self, prepared: Prepared, layout: Layout, advance: Callable[[int], None] = lambda papers: None
-    ) -> pl.DataFrame:
-        """The labels of prepared papers, one row each, in their order, as `layout` has them.
+    def scores(self, papers: pl.DataFrame) -> Scores:
+        """The scores of papers, float32 (papers, labels), labels in the order of `task`."""
+        return self._scored(self.prepare(papers), lambda papers: None)[0]
 
-        `advance` is called with counts of papers; those of several models count as a part of one.
-        """
+    def at_prevalence(self, targets: Mapping[str, float]) -> Classifier:
+        """The models for papers of which other shares have their labels, as `Model.at_prevalence` has it."""
+        return replace(self, models=tuple(model.at_prevalence(targets) for model in self.models))
+
+    def _scored(self, prepared: Prepared, advance: Callable[[int], None]) -> tuple[Scores, Flags]:
+        """The scores of prepared papers, and which of them an encoder has seen, bool (papers,)."""
         scores, first = prepared.scores.copy(), 0
         advance(int(prepared.known.sum()))
         steps = _Steps(len(self.models), advance)
@@ -165,6 +184,16 @@ class Classifier:
             scores[~prepared.known, first:last] = model.scores(logits, undecided, token_ids, steps.advance, years)
             by_encoder[~prepared.known] |= undecided
             first = last
+        return scores, by_encoder
+
+    def finish(
+        self, prepared: Prepared, layout: Layout, advance: Callable[[int], None] = lambda papers: None
+    ) -> pl.DataFrame:
+        """The labels of prepared papers, one row each, in their order, as `layout` has them.
+
+        `advance` is called with counts of papers; those of several models count as a part of one.
+        """
+        scores, by_encoder = self._scored(prepared, advance)
         truths = truth(self.task, prepared.papers)
         by_whom = pl.when("known").then(pl.lit(BY_REUSE)).when("encoder").then(pl.lit(BY_ENCODER))
         flags = pl.DataFrame({"known": prepared.known, "encoder": by_encoder})

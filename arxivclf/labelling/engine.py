@@ -17,11 +17,13 @@ from arxivclf.errors import ModelError, UsageError
 from arxivclf.labelling.census import Census
 from arxivclf.labelling.classifier import Classifier
 from arxivclf.labelling.parts import Part
+from arxivclf.labelling.prevalence import record, targets
 from arxivclf.labelling.reuse import Reuse
 from arxivclf.model.folder import ModelInfo, previous
 from arxivclf.model.gate import Gate
 from arxivclf.model.hub import BUNDLED, find_folder
 from arxivclf.model.labels import Layout
+from arxivclf.model.training_range import TrainingRange
 from arxivclf.progress import Watcher
 
 OWN_MODEL = "model"
@@ -36,7 +38,8 @@ class Facts:
 
     `thresholds` are those of all labels in their order, `categories` what makes each true, `gates` those of labels that
     have one, `told` says in words what labels where. `evaluation` are the counts of each label's confusion on the
-    model's test split, empty where these labels come from other thresholds.
+    model's test split, empty where these labels come from other thresholds or shifted scores; `prevalence` are
+    the shares that scores are shifted to, as `labelling.prevalence.record` has them.
     """
 
     fingerprints: Sequence[Mapping[str, str]]
@@ -46,6 +49,7 @@ class Facts:
     gates: Mapping[str, Gate]
     told: str
     evaluation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    prevalence: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,26 @@ def facts_of(settings: LabelSettings, classifier: Classifier) -> Facts:
         {label.name: list(label.categories) for model in classifier.models for label in model.task.labels},
         classifier.gates,
         _labelling_with(settings, classifier),
-        classifier.evaluation if settings.threshold is None else {},
+        # The counts are those of the model's own labels.
+        classifier.evaluation if settings.threshold is None and not settings.prevalence else {},
+        record(classifier),
     )
 
 
-def load(settings: LabelSettings) -> Classifier:
-    """The models of a run, and what they reuse. Raises as `Classifier.load` and `Reuse.open` do."""
+def load(settings: LabelSettings, snapshot: Snapshot | None = None) -> Classifier:
+    """The models of a run, and what they reuse; `snapshot` is the dump that `--prevalence auto` estimates shares from.
+
+    Raises as `Classifier.load`, `labelling.prevalence.targets` and `Reuse.open` do.
+    """
     classifier = Classifier.load(
         *(settings.model or (default_model(),)),
         device=settings.device,
         task=settings.task,
-        # The bound of the gate is proven only for the thresholds of the model.
-        gate=settings.gate and settings.threshold is None,
+        # The bound of the gate is proven only for the thresholds and the scores of the model.
+        gate=settings.gate and settings.threshold is None and not settings.prevalence,
     )
+    if settings.prevalence:
+        classifier = classifier.at_prevalence(targets(settings.prevalence, classifier, snapshot))
     if settings.reuse is None:
         return classifier
     if len({model.cleaning for model in classifier.models}) > 1:
@@ -125,8 +136,12 @@ def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
     told = f"Labelling with {names} on {classifier.models[0].reason}"
     if not settings.model and names == BUNDLED:
         told = f"No ./model here, so labelling with the bundled model: {_of_bundled()}"
-    if settings.gate and settings.threshold is not None and any(model.encoder for model in classifier.models):
-        told += "; without a gate, which --threshold rules out"
+    reasons = [
+        *(["--threshold"] if settings.threshold is not None else []),
+        *(["--prevalence"] if settings.prevalence else []),
+    ]
+    if settings.gate and reasons and any(model.encoder for model in classifier.models):
+        told += f"; without a gate, which {' and '.join(reasons)} rules out"
     if not any(model.encoder for model in classifier.models):
         idle = [*(["--device"] if settings.device != "auto" else []), *([] if settings.gate else ["--no-gate"])]
         told += f"; without an encoder nothing comes of {' and '.join(idle)}" if idle else ""
@@ -135,10 +150,11 @@ def _labelling_with(settings: LabelSettings, classifier: Classifier) -> str:
 
 def _of_bundled() -> str:
     info = ModelInfo.read(find_folder(BUNDLED))
-    first, last = info.papers["years"]
+    trained_on = TrainingRange.of(info.papers)
+    years = f" of {trained_on.first_year}-{trained_on.last_year}" if trained_on is not None else ""
     label = info.task.names[0]
     validation, test = (info.metrics[part][label]["f1"] for part in ("validation", "test"))
     return (
-        f"{', '.join(info.task.names)}, without an encoder, trained on a sample of arXiv's papers of {first}-{last},"
+        f"{', '.join(info.task.names)}, without an encoder, trained on a sample of arXiv's papers{years},"
         f" F1 {validation:.3f} for {label} on its validation set, {test:.3f} on test papers, which are harder"
     )

@@ -17,6 +17,7 @@ from arxivclf.files import whole_file
 from arxivclf.labelling.engine import Facts
 from arxivclf.labelling.parts import Job, Part, Parts
 from arxivclf.labelling.sink import FORMS, STANDARD_OUTPUT, form_of, is_whole, read_job
+from arxivclf.model import training_range
 from arxivclf.model.classifier import COMPUTED
 from arxivclf.model.gate import Gate
 
@@ -32,7 +33,9 @@ class LabelSummary:
     run labelled itself, in `seconds`; the others it found done. `gates` are those of labels that have one; `bound` is
     their risk, the largest share of a label's papers that the gate may change, relative to those that the model labels
     without it (None without a gate). `waits_for` says which chunks other shards have yet to label before there is an
-    output; "" where there is one.
+    output; "" where there is one. `outside` counts papers outside of the years and archives that a model was trained
+    on, and `warnings` are sentences on those that are a substantial share. `prevalence` has by label the `target` that
+    scores were shifted to, and the prevalence that they were `fitted` at; empty where they were not shifted.
     """
 
     output: str
@@ -48,6 +51,9 @@ class LabelSummary:
     bound: float | None = None
     waits_for: str = ""
     gates: Mapping[str, Gate] = field(default_factory=dict)
+    outside: Mapping[str, int] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    prevalence: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -59,13 +65,15 @@ class LabelSummary:
         seconds: float,
         gates: Mapping[str, Gate] | None = None,
         waits_for: str = "",
+        prevalence: Mapping[str, Mapping[str, float]] | None = None,
     ) -> LabelSummary:
         """The summary of all parts of a job."""
-        rejects = _total(part.reasons for part in parts)
+        rejects, papers = _total(part.reasons for part in parts), sum(part.papers for part in parts)
+        outside = _total(part.outside for part in parts)
         return cls(
             output,
             rejects_file if rejects else None,
-            sum(part.papers for part in parts),
+            papers,
             _total(part.labelled for part in parts),
             _total(part.decided for part in parts),
             dict(sorted(rejects.items(), key=lambda item: (-item[1], item[0]))),
@@ -76,6 +84,9 @@ class LabelSummary:
             max((gate.risk for gate in (gates or {}).values()), default=None),
             waits_for,
             gates or {},
+            outside,
+            training_range.warnings(outside, papers),
+            prevalence or {},
         )
 
 
@@ -94,6 +105,12 @@ def describe(settings: LabelSettings, sources: Sequence[Source], facts: Facts) -
             for name in _DECIDING
         },
         "reuse": facts.reuse,
+        # Absent where scores are not shifted, so that labels from before this option are still those of the same job.
+        **(
+            {"prevalence": {name: dict(shares) for name, shares in facts.prevalence.items()}}
+            if facts.prevalence
+            else {}
+        ),
     }
 
 
@@ -244,6 +261,9 @@ def _unequal(table: str, key: str, then: Any, now: Any) -> str:
         return f"what makes {key} true ({then} then, {now} now)"
     if table == "evaluation":
         return f"the evaluation of {key} on the model's test split"
+    if table == "prevalence":
+        then, now = (of["target"] if of else "as fitted" for of in (then, now))
+        return f"the prevalence of {key} ({then} then, {now} now)"
     return f"{key} ({then} then, {now} now)"
 
 

@@ -51,13 +51,14 @@ def labelled_chunk(
 ) -> Finished:
     """A chunk as a part without hashes, its labels and its rejects; `prepared` is None where it holds no paper."""
     if prepared is None:
-        table, restored, seen = layout.schema().to_frame(), 0, {}
+        table, restored, seen, outside = layout.schema().to_frame(), 0, {}, {}
     else:
         table = classifier.finish(prepared, layout, advance)
         restored, seen = count_restored(prepared.papers), classifier.count_seen(prepared.papers)
+        outside = classifier.count_outside(prepared)
     labelled = {name: int(table.get_column(name).sum()) for name in layout.thresholds}
     decided = dict(sorted(table.get_column("decided_by").value_counts().iter_rows()))
-    part = Part(*place, "", "", len(table), labelled, decided, reasons_of(rejects), restored, seen)
+    part = Part(*place, "", "", len(table), labelled, decided, reasons_of(rejects), restored, seen, outside)
     return part, table, rejects
 
 

@@ -40,7 +40,8 @@ def merge(output: str) -> LabelSummary:
         rejects = plan["rejects"] or jobs.rejects_of(output)
         jobs.refuse_foreign_rejects(rejects)
         made = make_output(parts, output, rejects, parts.schema(), job, wanted)
-    return LabelSummary.of(made, output, rejects, 0, time.monotonic() - started)
+    took = time.monotonic() - started
+    return LabelSummary.of(made, output, rejects, 0, took, prevalence=job.get("prevalence"))
 
 
 def missing(parts: Parts, chunks: int) -> str:

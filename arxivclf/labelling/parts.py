@@ -35,7 +35,8 @@ Job = dict[str, Any]
 class Part:
     """A finished part: its number, where its rows stand in the dump, the hashes of its files, and its counts.
 
-    `file` is the place of the file among those of the job; rows (or lines) count from 1.
+    `file` is the place of the file among those of the job; rows (or lines) count from 1. `outside` counts papers
+    outside of the years and archives that a model was trained on.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Part:
     reasons: Mapping[str, int]
     ids_restored: int
     seen: Mapping[str, int] = field(default_factory=dict)
+    outside: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

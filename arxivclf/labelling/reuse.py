@@ -24,7 +24,8 @@ _UNLIKE = {
     "files": "from another model",
     "text": "of texts that were cleaned or cut in another way",
     "labels": "of labels in another order",
-    "fitted": "from the same model with its gate where now is none, or the other way round (--no-gate, --threshold)",
+    "fitted": "from the same model with another --prevalence, or with its gate where now is none, or the other way"
+    " round (--no-gate, --threshold)",
     "computed": "from the same model, computed in another precision or by other extras",
 }
 

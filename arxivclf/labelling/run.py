@@ -73,7 +73,7 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
         snapshot = Snapshot(tuple(sources), Naming.of(settings), settings.keep)
         snapshot.check()
         with watcher.stage("Loading the model"):
-            engine = _engine(settings, stack)
+            engine = _engine(settings, snapshot, stack)
             facts = engine.facts
         layout = Layout(facts.thresholds, snapshot.kept_types())
         check_form(output, layout.schema())
@@ -89,7 +89,9 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                 if all(one == job for one in parts.jobs()):
                     parts.finish()
                 took = time.monotonic() - started
-                return LabelSummary.of(done, output, rejects if there else None, 0, took, facts.gates)
+                return LabelSummary.of(
+                    done, output, rejects if there else None, 0, took, facts.gates, "", facts.prevalence
+                )
             jobs.refuse_foreign_rejects(rejects)
             jobs.refuse_other(parts, output, job, settings.overwrite)
             jobs.refuse_rejects_of_others(output, rejects, job)
@@ -131,7 +133,8 @@ def label(settings: LabelSettings, watcher: Watcher | None = None) -> LabelSumma
                         waits = "another shard is making them"
         if told := engine.told():
             watcher.say(told)
-        return LabelSummary.of(made, output, rejects, papers_now, time.monotonic() - started, facts.gates, waits)
+        took = time.monotonic() - started
+        return LabelSummary.of(made, output, rejects, papers_now, took, facts.gates, waits, facts.prevalence)
 
 
 def _refuse_what_cannot_be(settings: LabelSettings, output: str) -> None:
@@ -154,9 +157,9 @@ def _waits_for(parts: Parts, chunks: int) -> str:
     return missing(parts, chunks) if parts.job() is not None else ""
 
 
-def _engine(settings: LabelSettings, stack: ExitStack) -> Engine:
+def _engine(settings: LabelSettings, snapshot: Snapshot, stack: ExitStack) -> Engine:
     if settings.engine == "local":
-        return LocalEngine(settings, load(settings))
+        return LocalEngine(settings, load(settings, snapshot))
     from arxivclf.labelling.cluster import RayEngine
 
     return stack.enter_context(RayEngine(settings))

@@ -62,6 +62,10 @@ class Calibration:
         if len(self.years) != len(self.offsets):
             raise ValueError("a calibration has an offset for each of its years")
 
+    def shifted(self, log_odds: float) -> Calibration:
+        """The calibration with all its values raised by `log_odds`."""
+        return replace(self, values=tuple(value + log_odds for value in self.values))
+
     def scores(self, logits: npt.ArrayLike, years: npt.ArrayLike | None = None) -> Floats:
         """Scores in [0, 1], float64 in the shape of the logits, of papers of these `years`, 0 where unknown."""
         return sigmoid(self.log_odds(np.asarray(logits, dtype=np.float64)) + self._offset(years))
@@ -107,6 +111,11 @@ def sigmoid(logits: Floats) -> Floats:
     """1 / (1 + exp(-logits)), without overflow."""
     share = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1.0, share) / (1.0 + share)
+
+
+def logit(share: float) -> float:
+    """The log-odds of a share in (0, 1)."""
+    return float(np.log(share) - np.log1p(-share))
 
 
 def fit(logits: npt.ArrayLike, truth: npt.ArrayLike, kind: Literal["auto"] | Kind = "auto") -> Calibration:

@@ -16,7 +16,7 @@ import xxhash
 from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.tasks import Label, Task, built_in, taken
 from arxivclf.errors import ModelError, UsageError
-from arxivclf.model.calibration import Calibration
+from arxivclf.model.calibration import Calibration, logit
 from arxivclf.model.cascade import Cascade, Years
 from arxivclf.model.folder import INFO_FILE, MODEL_FILES, ModelInfo, fingerprint
 from arxivclf.model.gate import Blend, Gate
@@ -24,6 +24,7 @@ from arxivclf.model.hub import find_folder
 from arxivclf.model.labels import Flags, Scores
 from arxivclf.model.linear import Linear
 from arxivclf.model.safety import read_json, refuse_unsafe
+from arxivclf.model.training_range import TrainingRange
 
 if TYPE_CHECKING:
     from arxivclf.model.encoder import Encoder
@@ -49,6 +50,9 @@ class Model:
     `fingerprint` is the same for two models that give the same
     scores to the same dump; all but its COMPUTED is the same wherever a model is loaded. `evaluation` holds the four
     counts of each label's confusion on the model's test split, where they are known for the model as it is loaded.
+    `training_range` are the years and archives that it was trained on, None where it has no record of them,
+    `prevalence` is the share of each label among the papers that its calibration was fitted on, empty without a record;
+    `target_prevalence` are the shares that its scores were shifted to, if any.
     """
 
     name: str
@@ -65,6 +69,9 @@ class Model:
     gates: Sequence[Gate] = ()
     seen: Seen | None = None
     evaluation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    training_range: TrainingRange | None = None
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+    target_prevalence: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, name: str, device: str = "auto", task: Task | None = None, gate: bool = True) -> Model:
@@ -110,6 +117,8 @@ class Model:
             Seen.read(folder),
             # A model that has a gate is evaluated with it: without the gate its error rates are others.
             _evaluation(info.metrics, names) if gate or not info.gates else {},
+            TrainingRange.of(info.papers),
+            info.prevalence,
         )
         return model._fastest(folder)
 
@@ -149,6 +158,38 @@ class Model:
         plain = [Calibration()] * len(outputs)
         mark = _mark(folder, "none", encoder, [plain]) | _named(task)
         return cls(name, task, "none", thresholds, plain, encoder, outputs, mark)
+
+    def at_prevalence(self, targets: Mapping[str, float]) -> Model:
+        """The model for papers of which other shares have its labels: `targets`, in (0, 1), by label.
+
+        Under label shift the log-odds of a paper change by logit(target) - logit(prevalence of the papers that the
+        calibration was fitted on) (Saerens, Latinne and Decaestecker 2002). The encoder sees every paper: gates are
+        proven only for the scores as they were. Raises UsageError where the model has no record of the prevalence of a
+        label.
+        """
+        targets = {label: share for label, share in targets.items() if label in self.task.names}
+        for label in targets:
+            if label not in self.prevalence:
+                raise UsageError(
+                    f"--prevalence: {self.name} has no record of the prevalence that its scores for {label!r} hold for"
+                )
+        if not targets:
+            return self
+        shifts = [
+            logit(targets[name]) - logit(self.prevalence[name]) if name in targets else 0.0 for name in self.task.names
+        ]
+        calibrations = [one.shifted(shift) for one, shift in zip(self.calibrations, shifts, strict=True)]
+        fitted = xxhash.xxh3_64_hexdigest(f"{self.fingerprint['fitted']} {shifts!r}".encode())
+        fingerprint = {**self.fingerprint, "fitted": fitted}
+        return replace(
+            self,
+            calibrations=calibrations,
+            linear_calibrations=(),
+            gates=(),
+            fingerprint=fingerprint,
+            evaluation={},
+            target_prevalence=targets,
+        )
 
     @property
     def cascade(self) -> Cascade:

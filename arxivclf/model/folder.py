@@ -44,7 +44,8 @@ class ModelInfo:
     there is a linear model, `linear_calibrations` make scores of its logits, `blends` mix them with the encoder's, and
     `gates`, if there are any, say what it decides alone; without an encoder it decides all. `settings`
     those of the training as asked for, `chosen` what it chose itself, `papers` its counts, `files` what it read,
-    `metrics` its figures on validation and test.
+    `metrics` its figures on validation and test. `prevalence` is the share of each label among the papers that its
+    calibration was fitted on.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class ModelInfo:
     files: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     environment: Mapping[str, str]
+    prevalence: Mapping[str, float]
 
     @property
     def has_encoder(self) -> bool:
@@ -74,6 +76,7 @@ class ModelInfo:
             "cleaning": self.cleaning,
             "max_tokens": self.max_tokens,
             "thresholds": dict(self.thresholds),
+            "prevalence": dict(self.prevalence),
             "calibrations": {name: one.as_dict() for name, one in self.calibrations.items()},
             "linear_calibrations": {name: one.as_dict() for name, one in self.linear_calibrations.items()},
             "blends": {name: one.as_dict() for name, one in self.blends.items()},
@@ -101,6 +104,7 @@ class ModelInfo:
                 cleaning=content["cleaning"],
                 max_tokens=int(content["max_tokens"]),
                 thresholds=thresholds,
+                prevalence={name: float(content["prevalence"][name]) for name in task.names},
                 calibrations={name: Calibration.from_dict(content["calibrations"][name]) for name in task.names},
                 linear_calibrations={
                     name: Calibration.from_dict(one) for name, one in content["linear_calibrations"].items()
@@ -115,6 +119,8 @@ class ModelInfo:
         for part in ("linear_calibrations", "blends", "gates"):
             if getattr(info, part) and set(getattr(info, part)) != set(task.names):
                 raise ModelError(f"{path}: {part} are not of the labels {', '.join(task.names)}")
+        if not all(0 < share < 1 for share in info.prevalence.values()):
+            raise ModelError(f"{path}: a prevalence that is not a share between 0 and 1")
         if info.max_tokens < 8:
             raise ModelError(f"{path}: max_tokens {info.max_tokens}, but 8 at least are needed")
         if info.cleaning not in CLEANINGS or not all(0 <= threshold <= 1 for threshold in thresholds.values()):

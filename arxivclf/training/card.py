@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from arxivclf.corpus.splits import SHARES, TRAIN, VALIDATION
 from arxivclf.model.calibration import LEAST_PAPERS
 from arxivclf.model.folder import ModelInfo
 from arxivclf.model.hub import name_on_hub
+from arxivclf.model.training_range import ARCHIVES, YEARS
 from arxivclf.reporting.metrics import Confusion
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _FIGURES = {
     "accuracy": "accuracy",
     "average_precision": "average precision",
 }
+# How many years and archives of the training papers the card lists.
+_LARGEST_SHARES = 5
 _CLEANING = {
     "none": "title and abstract joined by `. `, white space folded",
     "cset2020": "title and abstract joined by `. `, then as CSET cleaned in 2020: no mathematics, no punctuation but"
@@ -236,6 +239,7 @@ def _data(info: ModelInfo) -> str:
         f" {papers['rejects']:,} rows that are no papers"
         + (f", {papers['excluded']:,} papers that were to be (`--exclude`)." if "excluded" in papers else "."),
         f"Split {split}.",
+        *_years_and_archives(papers),
     ]
     if papers.get("told_by_label"):
         told.append(f"The truth of {papers['told_by_label']:,} papers is what a label column says, not categories.")
@@ -266,6 +270,18 @@ def _data(info: ModelInfo) -> str:
     cut = f"; cut to {info.max_tokens} tokens" if info.has_encoder else ""
     told.append(f"Text: {_CLEANING[info.cleaning]}{cut}.")
     return f"{files}\n\n{sides}\n\n" + "\n".join(f"- {line}" for line in told)
+
+
+def _years_and_archives(papers: Mapping[str, Any]) -> Iterator[str]:
+    """A line on the years, and one on the archives, of the training papers, each with its largest shares."""
+    for name, what in ((YEARS, "Years"), (ARCHIVES, "Archives of the primary categories")):
+        counts, total = papers[name], sum(papers[name].values())
+        if total:
+            largest = sorted(counts, key=lambda value: -counts[value])[:_LARGEST_SHARES]
+            shares = ", ".join(f"{value} {counts[value] / total:.1%}" for value in largest)
+            between = f" {min(counts)}-{max(counts)}" if name == YEARS else ""
+            more = f", and {len(counts) - len(largest)} more" if len(counts) > len(largest) else ""
+            yield f"{what} of the training papers{between}: {shares}{more}."
 
 
 def _training(info: ModelInfo) -> str:
@@ -394,10 +410,12 @@ def _calibration(info: ModelInfo) -> str:
     header = ("label", "kind", "validation before", "and after", "test before", "and after", "threshold")
     plain = [label for label, one in info.calibrations.items() if one.kind == "none"]
     but = "".join(f" Those of `{label}` are {how_calibrated(info, label)}." for label in plain)
+    shares = ", ".join(f"{share:.1%} `{label}`" for label, share in info.prevalence.items())
     return (
         f"Scores are probabilities, calibrated on the validation set.{but} Their expected calibration error (15 bins of"
         " equal width) before and after; and the score from which on a label is given, that of the best F1 on"
-        " validation:\n\n" + _table(header, rows)
+        f" validation:\n\n{_table(header, rows)}\n\nScores hold for dumps with about these shares of papers: {shares}."
+        " For a dump with other shares, `arxivclf label --prevalence LABEL=SHARE` shifts them."
     )
 
 

@@ -22,6 +22,7 @@ from arxivclf.corpus.rejects import RejectsFile, holds_rejects
 from arxivclf.corpus.seen import Seen
 from arxivclf.corpus.sources import STANDARD_INPUT
 from arxivclf.corpus.tasks import Task
+from arxivclf.corpus.taxonomy import primary_archive
 from arxivclf.corpus.text import hash_texts
 from arxivclf.errors import HubError, UsageError
 from arxivclf.files import only_one
@@ -41,6 +42,7 @@ from arxivclf.model.folder import (
 from arxivclf.model.hub import Pushed, check_push, push
 from arxivclf.model.labels import BY_ENCODER, BY_GATE, Flags, Layout, Scores
 from arxivclf.model.linear import Linear
+from arxivclf.model.training_range import ARCHIVES, YEARS
 from arxivclf.progress import Watcher, rank_and_count
 from arxivclf.reporting.metrics import Confusion, average_precision, best_threshold, calibration_error
 from arxivclf.reporting.report import Report, compared
@@ -221,6 +223,7 @@ class _Job:
                 },
             },
             environment=self._environment(),
+            prevalence=_prevalence(dataset.validation),
         )
         if unfinished:
             if trained is not None:
@@ -447,10 +450,9 @@ class _Judged:
 
 def _counts(dataset: Dataset, task: Task, seen_by_base: int) -> dict[str, object]:
     sides = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    years = dataset.whole.frame.get_column("created").dt.year()
     return {
         **dataset.counts,
-        "years": [years.min(), years.max()],
+        **_years_and_archives(dataset.whole),
         # What the linear model learns from; an encoder may take fewer in each pass.
         "learnt_from": len(dataset.whole),
         "test_papers_seen_by_base": seen_by_base,
@@ -459,6 +461,24 @@ def _counts(dataset: Dataset, task: Task, seen_by_base: int) -> dict[str, object
             for side, papers in sides.items()
         },
     }
+
+
+def _prevalence(validation: Papers) -> dict[str, float]:
+    """The share of each label among the validation papers whose truth is known: those that calibration is fitted on."""
+    shares = np.asarray(np.nanmean(validation.truth, axis=0, dtype=np.float64))
+    return dict(zip(validation.names, shares.tolist(), strict=True))
+
+
+def _years_and_archives(papers: Papers) -> dict[str, dict[str, int]]:
+    """Training papers by year, in order, and by archive of the primary category, the largest first; unknown left out.
+
+    Where some papers have categories, the others do not count: weak negatives do not extend the range of a model.
+    """
+    archive = papers.frame.select(primary_archive(pl.col("categories"))).to_series()
+    archives = archive.drop_nulls().value_counts().sort(["count", "categories"], descending=[True, False])
+    years = papers.years[archive.is_not_null().to_numpy()] if len(archives) else papers.years
+    by_year = zip(*np.unique(years[years > 0], return_counts=True), strict=True)
+    return {YEARS: {str(year): int(count) for year, count in by_year}, ARCHIVES: dict(archives.iter_rows())}
 
 
 def _described(dataset: Dataset) -> str:
