@@ -87,7 +87,7 @@ def estimate(scores: npt.ArrayLike, fitted: float) -> float:
 
 
 def record(classifier: Classifier) -> dict[str, dict[str, float]]:
-    """What a run records: by label the `target` that scores are shifted to, and the prevalence they were `fitted` at."""
+    """What a run records by label: the `target` prevalence of its scores, and the one that they were `fitted` at."""
     return {
         label: {"fitted": model.prevalence[label], "target": share}
         for model in classifier.models
