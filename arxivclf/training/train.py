@@ -245,7 +245,11 @@ class _Job:
         counted = linear.features(whole.texts, watcher)
         with watcher.stage("Comparing the test split with the training papers"):
             duplicates = near_duplicates(linear.features(dataset.test.texts, Watcher()), counted)
-        if duplicates.any():
+        if duplicates.all():
+            watcher.say(
+                "Every test paper has nearly the text of a training paper, so the figures of the test split flatter"
+            )
+        elif duplicates.any():
             dataset = dataset.without_test_papers(duplicates)
             watcher.say(
                 f"{duplicates.sum():,} papers were removed from the test split: their text is nearly that of a training"
