@@ -158,8 +158,8 @@ def finetune(
         take(len(stand.history))
     with stopping() as wanted:
         if not stand.stopped and len(stand.history) < len(run.ends):
-            done = (stand.step, len(stand.history))
-            rest = Rest(run, encoder, settings, chosen, processes, done, validation_texts, len(dataset.test))
+            stood_at = (stand.step, len(stand.history))
+            rest = Rest(run, encoder, settings, chosen, processes, stood_at, validation_texts, len(dataset.test))
             announce(rest, watcher, wanted)
         before, started = stand.seconds, time.monotonic()
         for number in range(len(stand.history), len(run.ends)):
