@@ -22,7 +22,7 @@ from arxivclf.training.processes import Processes
 
 # Measuring ends after so many seconds, or sooner after this share of what it estimates.
 _TRAINING_S, _SCORING_S = 15.0, 5.0
-_TRAINING_SHARE, _SCORING_SHARE = 0.02, 0.005
+_TRAINING_SHARE, _SCORING_SHARE = 0.025, 0.005
 # Fewer steps are over before they are measured.
 _FEWEST_STEPS = 10
 # A shorter training is waited for without asking how to shorten it.
