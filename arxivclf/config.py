@@ -262,7 +262,7 @@ def _relative(name: str, value: Any, folder: Path) -> Any:
     if name == "validation":
         return tuple(_relative("weak_negatives", text, folder) for text in value)
     if name == "balance":
-        return value if value in ("none", "years") else str(folder / value)
+        return value if value in ("none", "years") else _relative("weak_negatives", value, folder)
     if name in ("weak_negatives", "exclude", "output"):
         return value if "://" in value or value == "-" else str(folder / value)
     if name == "task":

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -36,18 +36,23 @@ class Stub:
     name, cleaning, thresholds, fingerprint = "stub", "none", {"ai": 0.5}, {"computed": "not at all"}
     task = Task.load(["ai"])
     encoder = SimpleNamespace(device=SimpleNamespace(told=lambda: ""))
-    tokenizing, reason, gates, seen = "stub", "no device", (), None
+    tokenizing, reason, gates, seen, training_range = "stub", "no device", (), None, None
+    evaluation: ClassVar[dict[str, Any]] = {}
+    prevalence: ClassVar[dict[str, float]] = {}
+    target_prevalence: ClassVar[dict[str, float]] = {}
 
-    def linear_logits(self, texts: pl.Series) -> Any:
+    def linear_logits(self, texts: pl.Series, years: Any) -> Any:
         return np.zeros((len(texts), 1), dtype=np.float32)
 
-    def undecided(self, linear_logits: Any) -> Any:
+    def undecided(self, linear_logits: Any, years: Any) -> Any:
         return np.ones(len(linear_logits), dtype=bool)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [[] for _ in texts]
 
-    def scores(self, linear_logits: Any, undecided: Any, token_ids: Sequence[list[int]], advance: Any) -> Any:
+    def scores(
+        self, linear_logits: Any, undecided: Any, token_ids: Sequence[list[int]], advance: Any, years: Any
+    ) -> Any:
         advance(len(token_ids))
         return np.random.default_rng(0).random((len(token_ids), 1), dtype=np.float32)
 
@@ -69,7 +74,7 @@ def write_dump(path: Path, papers: int) -> None:
 
 def work(dump: str, model: str) -> None:
     if model == "stub":
-        run.load = lambda settings: Classifier((Stub(),))  # type: ignore[arg-type]
+        run.load = lambda settings, snapshot: Classifier((Stub(),))  # type: ignore[arg-type]
     summary = label(LabelSettings((dump,), (model,), output=f"{dump}.labels.parquet"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -67,12 +67,12 @@ def test_settings_that_no_training_can_have(wrong: dict[str, Any]) -> None:
 
 
 def test_names_in_a_settings_file_are_relative_to_it_unless_they_are_remote(tmp_path: Path) -> None:
-    names = ("weak_negatives", "validation", "exclude", "output")
+    names = ("weak_negatives", "balance", "exclude", "output")
     for where, prefix in (("s3://b/", "s3://b/"), ("", f"{tmp_path}/")):
-        lines = [f'snapshots = ["{where}x"]', *(f'{name} = "{where}x"' for name in names)]
+        lines = [f'snapshots = ["{where}x"]', f'validation = ["{where}x"]', *(f'{name} = "{where}x"' for name in names)]
         (tmp_path / "a.toml").write_text("[train]\n" + "\n".join(lines))
         settings = read_train_settings(tmp_path / "a.toml", {})
-        assert settings.snapshots == (f"{prefix}x",)
+        assert settings.snapshots == settings.validation == (f"{prefix}x",)
         assert [getattr(settings, name) for name in names] == [f"{prefix}x"] * 4
 
 

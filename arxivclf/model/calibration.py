@@ -63,8 +63,11 @@ class Calibration:
             raise ValueError("a calibration has an offset for each of its years")
 
     def shifted(self, log_odds: float) -> Calibration:
-        """The calibration with all its values raised by `log_odds`."""
-        return replace(self, values=tuple(value + log_odds for value in self.values))
+        """The calibration with all its values raised by `log_odds`, and without offsets by year.
+
+        The shift stands for the prevalence of a whole dump; offsets by year would count its years a second time.
+        """
+        return replace(self, values=tuple(value + log_odds for value in self.values), years=(), offsets=())
 
     def scores(self, logits: npt.ArrayLike, years: npt.ArrayLike | None = None) -> Floats:
         """Scores in [0, 1], float64 in the shape of the logits, of papers of these `years`, 0 where unknown."""
