@@ -46,9 +46,10 @@ def rows(papers: str, model: str, gate: bool, asked: str, by_year: bool) -> Iter
     ranges = [(year, year) for year in range(2010, 2027)] if by_year else RANGES
     for name in names:
         truth, given, scores = (labels.get_column(f"{name}{end}").to_numpy() for end in ("_truth", "", "_score"))
-        for first, last in ((int(years[years > 0].min()), int(years.max())), *ranges):
+        whole = int(years[years > 0].min(initial=9999)), int(years.max())
+        for first, last in (whole, *(each for each in ranges if each != whole)):
             which = (years >= first) & (years <= last)
-            if which.sum() < FEWEST or not truth[which].any() or (first, last) == (0, 0):
+            if which.sum() < FEWEST or not truth[which].any():
                 continue
             y_true, y_pred, score = truth[which].astype(bool), given[which], scores[which]
             yield (
