@@ -156,5 +156,5 @@ def _of_bundled() -> str:
     validation, test = (info.metrics[part][label]["f1"] for part in ("validation", "test"))
     return (
         f"{', '.join(info.task.names)}, without an encoder, trained on a sample of arXiv's papers{years},"
-        f" F1 {validation:.3f} for {label} on its validation set, {test:.3f} on test papers, which are harder"
+        f" F1 {validation:.3f} for {label} on its validation sets, {test:.3f} on its test papers"
     )
