@@ -77,8 +77,10 @@ def test_an_estimate_is_never_0_or_1() -> None:
 def test_a_shift_is_one_of_the_prior(fitted: float, target: float, value: float) -> None:
     calibration = Calibration("platt", 1.3, (0.0,), (0.2,), (2010, 2020), (-0.5, 0.5))
     shift = logit(target) - logit(fitted)
+    before = calibration.scores([value])[0]
+    # The target stands for the whole dump, whose years must not count a second time.
     for year in (0, 2010, 2026):
-        before, after = calibration.scores([value], [year])[0], calibration.shifted(shift).scores([value], [year])[0]
+        after = calibration.shifted(shift).scores([value], [year])[0]
         positive, negative = before * target / fitted, (1 - before) * (1 - target) / (1 - fitted)
         assert after == pytest.approx(positive / (positive + negative), rel=1e-9)
 
